@@ -1,0 +1,3 @@
+//! Segments to what the user gets.
+
+pub mod mp4;

@@ -1,0 +1,3 @@
+//! panorec: one binary, chosen by how it is started.
+
+fn main() {}

@@ -1,0 +1,8 @@
+//! Page to segments: browser, display, sound and encoder of one generation.
+
+pub mod browser;
+pub mod clock;
+pub mod display;
+pub mod encoder;
+pub mod process;
+pub mod sound;

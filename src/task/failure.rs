@@ -1,0 +1,27 @@
+//! Why a recording ended otherwise than asked: the codes of `Result.ErrorCode`.
+
+use serde::Serialize;
+
+/// `Result.ErrorCode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum FailureCode {
+    /// The page cannot be opened, or something of ours broke.
+    InternalErr,
+    /// `startRecord` was not called in time.
+    PageNotReady,
+    /// The page crashed and relaunching it failed.
+    PageCrashed,
+    /// Storage or output refused what was recorded.
+    UploadFailed,
+}
+
+/// A code with its explanation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The code.
+    #[serde(rename = "ErrorCode")]
+    pub code: FailureCode,
+    /// What happened and what to do, for a person.
+    #[serde(rename = "ErrorMessage")]
+    pub message: String,
+}

@@ -1,0 +1,10 @@
+//! The pure centre: what a recording is, where every frame and sample belongs, and what came out.
+//!
+//! Nothing here reads a clock, the environment or a file. All media time is counted in samples at 48 kHz, in which
+//! video slots, AAC frames and segments are whole numbers at every supported frame rate (see [`timeline`]).
+
+pub mod failure;
+pub mod quality;
+pub mod segment;
+pub mod spec;
+pub mod timeline;
