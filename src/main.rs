@@ -1,3 +1,7 @@
 //! panorec: one binary, chosen by how it is started.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    panorec::cli::main()
+}

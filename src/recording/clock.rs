@@ -14,9 +14,7 @@ pub struct MediaClock {
 impl MediaClock {
     /// A clock whose sample 0 is now.
     pub fn start() -> Self {
-        Self {
-            anchor_ns: monotonic_ns(),
-        }
+        Self { anchor_ns: monotonic_ns() }
     }
 
     /// Wall samples since the anchor, rounded down.

@@ -1,1 +1,397 @@
-//! Children.
+//! Child processes: the only place that starts any, and the one that sees to it that none outlives us.
+//!
+//! Every child leads a process group of its own and gets only the environment it is given, so neither a terminal's
+//! Ctrl-C nor our secrets reach it. A normal end goes through [`Child::end`]; `Drop` is the last defence inside the
+//! process. For an end that leaves no time for either (SIGKILL, out of memory) there is the [`Guard`]: a second
+//! process of our own binary that waits for our end of a pipe to close and then kills what is still registered.
+//! It needs no prctl, which Lambda refuses.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
+
+/// Bytes of stderr that an error message quotes at most: enough for FFmpeg's and Chromium's last words.
+const STDERR_TAIL_BYTES: usize = 8 * 1024;
+/// How often a wait looks: short beside every grace period, long beside a system call.
+const WAIT_STEP: Duration = Duration::from_millis(4);
+/// The hidden verb under which our binary runs as a guard.
+pub const GUARD_VERB: &str = "__guard";
+
+/// Kills what we leave behind when we end without warning.
+pub struct Guard {
+    line: Option<Mutex<ChildStdin>>,
+    process: Mutex<Option<process::Child>>,
+}
+
+impl Guard {
+    /// Starts a guard from `exe`, a panorec binary; `None` means the running one.
+    pub fn start(exe: Option<&Path>) -> io::Result<Arc<Self>> {
+        let exe = exe.map_or_else(std::env::current_exe, |p| Ok(p.to_path_buf()))?;
+        #[expect(clippy::disallowed_methods, reason = "this is the room that starts children")]
+        let mut process = process::Command::new(exe)
+            .arg(GUARD_VERB)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let line = process.stdin.take().map(Mutex::new);
+        Ok(Arc::new(Self { line, process: Mutex::new(Some(process)) }))
+    }
+
+    /// No guard: children end with this process only if it ends in an orderly way. For tests of single rooms.
+    pub fn disabled() -> Arc<Self> {
+        Arc::new(Self { line: None, process: Mutex::new(None) })
+    }
+
+    /// Removes `dir` with everything in it when we end without having done so.
+    pub fn watch_dir(&self, dir: &Path) {
+        self.say(b"dir ", dir.as_os_str().as_bytes());
+    }
+
+    fn say(&self, verb: &[u8], word: &[u8]) {
+        if let Some(line) = &self.line {
+            let message = [verb, word, b"\n"].concat();
+            let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+            // A guard that died cannot help; the orderly ways still work.
+            let _ = line.write_all(&message);
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.line = None; // end of file: the guard does what is left to do and ends
+        if let Some(mut process) = self.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The guard's whole life: reads registrations until end of file, then kills and removes what was not signed off.
+pub fn run_guard(input: impl Read) {
+    let mut groups = BTreeSet::new();
+    let mut dirs = BTreeSet::new();
+    for line in io::BufReader::new(input).split(b'\n').map_while(Result::ok) {
+        match line.split(|b| *b == b' ').next() {
+            Some(b"group") => groups.extend(pid_in(&line[6..])),
+            Some(b"done") => {
+                if let Some(pid) = pid_in(&line[5..]) {
+                    groups.remove(&pid);
+                }
+            }
+            Some(b"dir") => {
+                dirs.insert(PathBuf::from(OsString::from_vec(line[4..].to_vec())));
+            }
+            _ => {}
+        }
+    }
+    for group in groups.into_iter().filter_map(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    for dir in dirs {
+        // Dying processes may still be writing for a moment.
+        for _ in 0..50 {
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => thread::sleep(Duration::from_millis(20)),
+                _ => break,
+            }
+        }
+    }
+}
+
+fn pid_in(word: &[u8]) -> Option<i32> {
+    // 1 would be init's group and 0 our own.
+    std::str::from_utf8(word).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+}
+
+/// A child to be started.
+pub struct Command {
+    name: &'static str,
+    inner: process::Command,
+    fds: Vec<(OwnedFd, RawFd)>,
+    nice: Option<i32>,
+}
+
+impl Command {
+    /// A program with an empty environment; `name` is for messages.
+    pub fn new(program: &Path, name: &'static str) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the room that starts children")]
+        let mut inner = process::Command::new(program);
+        inner.env_clear().process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self { name, inner, fds: Vec::new(), nice: None }
+    }
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.inner.arg(arg.into());
+        self
+    }
+    /// Adds arguments.
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.inner.args(args.into_iter().map(Into::into));
+        self
+    }
+    /// Sets a variable of the otherwise empty environment.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.inner.env(key.into(), value.into());
+        self
+    }
+    /// Sets standard input (default: nothing).
+    pub fn stdin(mut self, stdin: Stdio) -> Self {
+        self.inner.stdin(stdin);
+        self
+    }
+    /// Sets standard output (default: discarded).
+    pub fn stdout(mut self, stdout: Stdio) -> Self {
+        self.inner.stdout(stdout);
+        self
+    }
+    /// Hands `fd` to the child as number `as_fd` (3 or more).
+    pub fn fd(mut self, fd: OwnedFd, as_fd: RawFd) -> Self {
+        self.fds.push((fd, as_fd));
+        self
+    }
+    /// Asks for a niceness; ignored where it is not permitted.
+    pub fn priority(mut self, nice: i32) -> Self {
+        self.nice = Some(nice);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self, guard: &Arc<Guard>) -> io::Result<Child> {
+        let fds: Vec<(RawFd, RawFd)> = self.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
+        if !fds.is_empty() {
+            // SAFETY: only async-signal-safe calls between fork and exec; the descriptors outlive the spawn.
+            unsafe { self.inner.pre_exec(move || hand_over(&fds)) };
+        }
+        let mut inner = self.inner.spawn()?;
+        let id = inner.id();
+        guard.say(b"group ", id.to_string().as_bytes());
+        if let (Some(nice), Some(pid)) = (self.nice, Pid::from_raw(id as i32)) {
+            let _ = setpriority_process(Some(pid), nice);
+        }
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let drain = match inner.stderr.take() {
+            Some(stderr) => {
+                let tail = Arc::clone(&tail);
+                Some(
+                    thread::Builder::new()
+                        .name(format!("{}-stderr", self.name))
+                        .spawn(move || drain_into(stderr, &tail))?,
+                )
+            }
+            None => None,
+        };
+        Ok(Child { name: self.name, inner, guard: Arc::clone(guard), tail, drain, reaped: None })
+    }
+}
+
+/// Runs in the child between fork and exec.
+fn hand_over(fds: &[(RawFd, RawFd)]) -> io::Result<()> {
+    for (from, to) in fds {
+        // SAFETY: dup2 and fcntl are async-signal-safe; numbers come from live descriptors of the parent.
+        let result = unsafe { if from == to { libc::fcntl(*from, libc::F_SETFD, 0) } else { libc::dup2(*from, *to) } };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn drain_into(mut stderr: ChildStderr, tail: &Mutex<VecDeque<u8>>) {
+    let mut block = [0; 4096];
+    while let Ok(n @ 1..) = stderr.read(&mut block) {
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend(&block[..n]);
+        let excess = tail.len().saturating_sub(STDERR_TAIL_BYTES);
+        tail.drain(..excess);
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its status, if it could be had.
+    pub status: Option<ExitStatus>,
+    /// It did not end by itself within the grace period.
+    pub killed: bool,
+}
+
+/// A running child, leader of its own process group.
+pub struct Child {
+    name: &'static str,
+    inner: process::Child,
+    guard: Arc<Guard>,
+    tail: Arc<Mutex<VecDeque<u8>>>,
+    drain: Option<thread::JoinHandle<()>>,
+    reaped: Option<ExitStatus>,
+}
+
+impl Child {
+    /// Process id, also the process group's.
+    pub fn id(&self) -> u32 {
+        self.inner.id()
+    }
+    /// The writing end of its standard input, once, if piped.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.inner.stdin.take()
+    }
+    /// The reading end of its standard output, once, if piped.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.inner.stdout.take()
+    }
+    /// Its status if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.reaped.is_none() {
+            self.reaped = self.inner.try_wait()?;
+            if self.reaped.is_some() {
+                self.sign_off();
+            }
+        }
+        Ok(self.reaped)
+    }
+    /// Waits for its end, at most `limit`.
+    pub fn wait_timeout(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.try_wait()?;
+            if status.is_some() || Instant::now() >= deadline {
+                return Ok(status);
+            }
+            thread::sleep(WAIT_STEP);
+        }
+    }
+    /// The last words on its standard error.
+    pub fn stderr_tail(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<_>>()).trim().to_owned()
+    }
+    /// Ends it: asks the whole group, waits for at most `grace`, then kills the group. No process of it is left.
+    pub fn end(mut self, grace: Duration) -> Exit {
+        self.signal(Signal::TERM);
+        let status = if grace.is_zero() { None } else { self.wait_timeout(grace).ok().flatten() };
+        let killed = status.is_none();
+        self.kill_and_reap();
+        Exit { status: self.reaped, killed }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.id() as i32) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    fn kill_and_reap(&mut self) {
+        // Members of the group may outlive its leader, so this is done even when the leader was reaped.
+        self.signal(Signal::KILL);
+        if self.reaped.is_none() {
+            self.reaped = self.inner.wait().ok();
+            self.sign_off();
+        }
+        if let Some(drain) = self.drain.take() {
+            let _ = drain.join();
+        }
+    }
+
+    fn sign_off(&self) {
+        self.signal(Signal::KILL);
+        self.guard.say(b"done ", self.id().to_string().as_bytes());
+        tracing::debug!(child = self.name, pid = self.id(), "child reaped");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.reaped.is_none() || self.drain.is_some() {
+            self.kill_and_reap();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        Command::new(Path::new("/bin/sh"), "shell").args(["-c", script])
+    }
+
+    fn alive(pid: u32) -> bool {
+        // A zombie has no command line any more.
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| !c.is_empty())
+    }
+
+    fn eventually(what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Instant::now() < deadline, "{what} did not happen");
+            thread::sleep(WAIT_STEP);
+        }
+    }
+
+    fn grandchild_of(child: &mut Child) -> u32 {
+        let mut line = String::new();
+        io::BufReader::new(child.take_stdout().unwrap()).read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    #[test]
+    fn only_the_given_environment_and_descriptors_arrive() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let mut child = shell("echo $A $HOME >&7").env("A", "one").fd(writer, 7).spawn(&Guard::disabled()).unwrap();
+        let mut text = String::new();
+        std::fs::File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text.trim(), "one");
+        assert!(child.wait_timeout(Duration::from_secs(20)).unwrap().unwrap().success());
+    }
+
+    #[test]
+    fn the_end_of_a_child_is_the_end_of_its_group() {
+        let mut child =
+            shell("trap '' TERM; sleep 300 & echo $!; wait").stdout(Stdio::piped()).spawn(&Guard::disabled()).unwrap();
+        let grandchild = grandchild_of(&mut child);
+        assert!(alive(grandchild));
+        let exit = child.end(Duration::from_millis(50));
+        assert!(exit.killed);
+        eventually("the grandchild's end", || !alive(grandchild));
+    }
+
+    #[test]
+    fn stderr_is_kept_in_a_bounded_tail() {
+        let mut child = shell("i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done")
+            .spawn(&Guard::disabled())
+            .unwrap();
+        child.wait_timeout(Duration::from_secs(20)).unwrap().unwrap();
+        eventually("the last line", || child.stderr_tail().ends_with("line 2999"));
+        assert!(child.stderr_tail().len() <= STDERR_TAIL_BYTES);
+    }
+
+    #[test]
+    fn the_guard_kills_groups_and_removes_directories_not_signed_off() {
+        let mut kept = shell("sleep 300").spawn(&Guard::disabled()).unwrap();
+        let mut lost = shell("sleep 300").spawn(&Guard::disabled()).unwrap();
+        let dir = tempfile::tempdir().unwrap().keep();
+        std::fs::write(dir.join("file"), "x").unwrap();
+        let said = format!(
+            "group {0}\ngroup {1}\ndone {0}\ndir {2}\ngroup 1\nnonsense\n",
+            kept.id(),
+            lost.id(),
+            dir.display()
+        );
+        run_guard(said.as_bytes());
+        assert!(lost.wait_timeout(Duration::from_secs(20)).unwrap().is_some());
+        assert!(kept.try_wait().unwrap().is_none());
+        assert!(!dir.exists());
+    }
+}

@@ -16,10 +16,7 @@ pub struct InvalidParam {
 
 impl InvalidParam {
     fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            field,
-            reason: reason.into(),
-        }
+        Self { field, reason: reason.into() }
     }
 }
 
@@ -44,10 +41,7 @@ pub struct Size {
 impl Size {
     /// Checks both sides; 0 means the default.
     pub fn new(width: u32, height: u32) -> Result<Self, InvalidParam> {
-        Ok(Self {
-            width: side("Width", width, DEFAULT_WIDTH)?,
-            height: side("Height", height, DEFAULT_HEIGHT)?,
-        })
+        Ok(Self { width: side("Width", width, DEFAULT_WIDTH)?, height: side("Height", height, DEFAULT_HEIGHT)? })
     }
 }
 
@@ -56,11 +50,7 @@ fn side(field: &'static str, value: u32, default: u32) -> Result<u32, InvalidPar
         0 => Ok(default),
         v if v % 2 == 1 => Err(InvalidParam::new(
             field,
-            format!(
-                "{v} is odd; 4:2:0 video needs even sizes, use {} or {}",
-                v - 1,
-                v + 1
-            ),
+            format!("{v} is odd; 4:2:0 video needs even sizes, use {} or {}", v - 1, v + 1),
         )),
         v if !(MIN_SIDE..=MAX_SIDE).contains(&v) => Err(InvalidParam::new(
             field,
@@ -81,23 +71,15 @@ pub struct Bitrates {
 
 impl Bitrates {
     /// Checks both; `None` means the default: 2500 at 1280×720 and 30 fps scaled by pixels and rate, and 128.
-    pub fn new(
-        video: Option<u32>,
-        audio: Option<u32>,
-        size: Size,
-        rate: FrameRate,
-    ) -> Result<Self, InvalidParam> {
-        let scaled = 2500.0 * f64::from(size.width * size.height) / (1280.0 * 720.0)
-            * f64::from(rate.per_second())
-            / 30.0;
+    pub fn new(video: Option<u32>, audio: Option<u32>, size: Size, rate: FrameRate) -> Result<Self, InvalidParam> {
+        let scaled =
+            2500.0 * f64::from(size.width * size.height) / (1280.0 * 720.0) * f64::from(rate.per_second()) / 30.0;
         let video_kbit = video.unwrap_or((scaled.round() as u32).clamp(100, 20_000));
         let audio_kbit = audio.unwrap_or(128);
         if !(100..=20_000).contains(&video_kbit) {
             return Err(InvalidParam::new(
                 "Bitrate",
-                format!(
-                    "{video_kbit} kbit/s is outside 100..=20000; leave it out for a rate that fits the size"
-                ),
+                format!("{video_kbit} kbit/s is outside 100..=20000; leave it out for a rate that fits the size"),
             ));
         }
         if !(32..=320).contains(&audio_kbit) {
@@ -106,29 +88,19 @@ impl Bitrates {
                 format!("{audio_kbit} kbit/s is outside 32..=320; leave it out for 128"),
             ));
         }
-        Ok(Self {
-            video_kbit,
-            audio_kbit,
-        })
+        Ok(Self { video_kbit, audio_kbit })
     }
 }
 
 /// Parses a page address: absolute, `http` or `https`, with a host and without credentials in it.
 pub fn record_url(text: &str) -> Result<url::Url, InvalidParam> {
     const FIELD: &str = "RecordURL";
-    let url = url::Url::parse(text).map_err(|e| {
-        InvalidParam::new(
-            FIELD,
-            format!("not an absolute URL ({e}); write it as https://host/path"),
-        )
-    })?;
+    let url = url::Url::parse(text)
+        .map_err(|e| InvalidParam::new(FIELD, format!("not an absolute URL ({e}); write it as https://host/path")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidParam::new(
             FIELD,
-            format!(
-                "scheme `{}` cannot be recorded; only http and https can",
-                url.scheme()
-            ),
+            format!("scheme `{}` cannot be recorded; only http and https can", url.scheme()),
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -169,23 +141,11 @@ mod tests {
 
     #[test]
     fn sizes_name_the_field_the_bound_and_the_way_out() {
-        assert_eq!(
-            Size::new(0, 0).unwrap(),
-            Size {
-                width: 1280,
-                height: 720
-            }
-        );
+        assert_eq!(Size::new(0, 0).unwrap(), Size { width: 1280, height: 720 });
         let odd = Size::new(1281, 0).unwrap_err().to_string();
-        assert!(
-            odd.contains("Width") && odd.contains("1280 or 1282"),
-            "{odd}"
-        );
+        assert!(odd.contains("Width") && odd.contains("1280 or 1282"), "{odd}");
         let large = Size::new(0, 2562).unwrap_err().to_string();
-        assert!(
-            large.contains("Height") && large.contains("2560"),
-            "{large}"
-        );
+        assert!(large.contains("Height") && large.contains("2560"), "{large}");
         assert!(Size::new(2, 720).is_err());
     }
 
@@ -195,24 +155,16 @@ mod tests {
         let b = Bitrates::new(None, None, Size::new(0, 0).unwrap(), rate).unwrap();
         assert_eq!((b.video_kbit, b.audio_kbit), (5000, 128));
         let huge = Bitrates::new(None, None, Size::new(2560, 2560).unwrap(), rate).unwrap();
-        assert_eq!(
-            huge.video_kbit, 20_000,
-            "the default never leaves the allowed range"
-        );
+        assert_eq!(huge.video_kbit, 20_000, "the default never leaves the allowed range");
         assert!(Bitrates::new(Some(99), None, Size::new(0, 0).unwrap(), rate).is_err());
     }
 
     #[test]
     fn only_http_pages_are_recorded() {
         assert!(record_url("https://example.com/a?b=c").is_ok());
-        for bad in [
-            "file:///etc/passwd",
-            "chrome://version",
-            "example.com",
-            "http://u:p@example.com",
-            "javascript:1",
-            "",
-        ] {
+        for bad in
+            ["file:///etc/passwd", "chrome://version", "example.com", "http://u:p@example.com", "javascript:1", ""]
+        {
             assert!(record_url(bad).is_err(), "{bad}");
         }
     }

@@ -66,10 +66,7 @@ impl TryFrom<u32> for FrameRate {
         if Self::ALLOWED.contains(&fps) {
             Ok(Self(fps))
         } else {
-            Err(format!(
-                "frame rate {fps} is not one of {:?}",
-                Self::ALLOWED
-            ))
+            Err(format!("frame rate {fps} is not one of {:?}", Self::ALLOWED))
         }
     }
 }
@@ -111,11 +108,7 @@ impl Gate {
         }
         let recorded = self.recorded_until_close();
         let wall = wall.max(self.spans.last().and_then(|s| s.end).unwrap_or(0));
-        self.spans.push(Span {
-            wall,
-            end: None,
-            recorded,
-        });
+        self.spans.push(Span { wall, end: None, recorded });
     }
 
     /// Stops letting wall time through at `wall`. No effect while closed.
@@ -148,9 +141,7 @@ impl Gate {
 
     /// Length of all closed spans: the end of the recording once the gate is closed for good.
     pub fn recorded_until_close(&self) -> u64 {
-        self.spans
-            .last()
-            .map_or(0, |s| s.recorded + s.end.map_or(0, |e| e - s.wall))
+        self.spans.last().map_or(0, |s| s.recorded + s.end.map_or(0, |e| e - s.wall))
     }
 
     /// The parts of the wall span `[start, start + len)` that are recorded: (offset into the span, length, recorded position).
@@ -178,11 +169,7 @@ mod tests {
             assert_eq!(SAMPLE_RATE % u64::from(fps), 0, "{fps}");
             assert_eq!(rate.segment() % AAC_FRAME, 0, "{fps}");
             assert_eq!(rate.segment() % rate.slot(), 0, "{fps}");
-            assert_eq!(
-                rate.slot() % 8,
-                0,
-                "a slot is whole in 90 kHz ticks at {fps}"
-            );
+            assert_eq!(rate.slot() % 8, 0, "a slot is whole in 90 kHz ticks at {fps}");
         }
     }
 
@@ -196,10 +183,7 @@ mod tests {
         assert_eq!(gate.recorded(4799), Some(3199));
         assert_eq!(gate.recorded(4800), None);
         assert_eq!(gate.recorded(16_000), Some(3200));
-        assert_eq!(
-            gate.cut(4000, 13_000),
-            vec![(0, 800, 2400), (12_000, 1000, 3200)]
-        );
+        assert_eq!(gate.cut(4000, 13_000), vec![(0, 800, 2400), (12_000, 1000, 3200)]);
         gate.close(16_100);
         assert_eq!(gate.recorded_until_close(), 3300);
     }
@@ -214,10 +198,6 @@ mod tests {
         gate.close(400);
         assert_eq!(gate.recorded_until_close(), 200);
         gate.open(250);
-        assert_eq!(
-            gate.opened_at(),
-            Some(300),
-            "a span never begins before the last one ended"
-        );
+        assert_eq!(gate.opened_at(), Some(300), "a span never begins before the last one ended");
     }
 }
