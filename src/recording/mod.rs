@@ -4,5 +4,6 @@ pub mod browser;
 pub mod clock;
 pub mod display;
 pub mod encoder;
+pub mod priority;
 pub mod process;
 pub mod sound;

@@ -139,6 +139,11 @@ impl Gate {
         self.spans.last().map(|s| s.wall)
     }
 
+    /// Wall sample at which the last span ends, if it is closed.
+    pub fn closed_at(&self) -> Option<u64> {
+        self.spans.last().and_then(|s| s.end)
+    }
+
     /// Length of all closed spans: the end of the recording once the gate is closed for good.
     pub fn recorded_until_close(&self) -> u64 {
         self.spans.last().map_or(0, |s| s.recorded + s.end.map_or(0, |e| e - s.wall))

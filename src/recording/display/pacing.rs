@@ -1,0 +1,275 @@
+//! Which picture belongs to which slot, and when the page may draw the next one. Pure: time comes in as wall samples.
+//!
+//! Slot `j` begins at wall sample `j · slot`. A commit belongs to the slot whose window it falls into; the window of
+//! slot `j` is `(j − 1 + GRACE, j + GRACE]` slots, so a picture that was drawn a little late is not late. A second
+//! commit in one window waits for the next window, where later ones paint over it. Time stamps are the slot's: render
+//! time would show as jitter. Slots that must have a picture although nothing changed (the first after an opening, a
+//! segment's first, one a second, the last before a closing) are given the current one when their window closes.
+
+use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
+
+/// Part of a slot by which a commit may be late and still belong to it. Between 0.1 and 0.4 no difference was measured
+/// on a quiet machine; the larger one forgives a busy one.
+const GRACE_TENTHS: u64 = 4;
+
+/// A picture to be handed to the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Emission {
+    /// Wall slot.
+    pub slot: u64,
+    /// Recorded sample of the slot.
+    pub recorded: u64,
+    /// The page drew something since the last one.
+    pub fresh: bool,
+}
+
+/// The slot algorithm.
+#[derive(Debug)]
+pub struct Pacer {
+    rate: FrameRate,
+    gate: Gate,
+    divisor: u64,
+    /// Slot of the newest commit that was given one, emitted or not recorded.
+    last: Option<u64>,
+    /// Newest slot that was recorded.
+    last_recorded: Option<u64>,
+    /// A commit waits for this slot's window.
+    held: Option<u64>,
+    painted_over: u64,
+}
+
+impl Pacer {
+    /// Nothing is recorded until [`gate_mut`](Self::gate_mut) opens it.
+    pub fn new(rate: FrameRate) -> Self {
+        Self { rate, gate: Gate::new(), divisor: 1, last: None, last_recorded: None, held: None, painted_over: 0 }
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Opens or closes the gate; positions are wall samples on slots.
+    pub fn gate_mut(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    /// Pictures that were drawn in recorded time and painted over before their slot came.
+    pub fn painted_over(&self) -> u64 {
+        self.painted_over
+    }
+
+    /// Every `divisor`-th slot is used from now on.
+    pub fn set_divisor(&mut self, divisor: u64) {
+        self.divisor = divisor.max(1);
+    }
+
+    /// Slots per frame now.
+    pub fn divisor(&self) -> u64 {
+        self.divisor
+    }
+
+    /// Length of a frame in samples now.
+    pub fn frame(&self) -> u64 {
+        self.rate.slot() * self.divisor
+    }
+
+    /// Wall sample at which a slot begins.
+    pub fn begin(&self, slot: u64) -> u64 {
+        slot * self.rate.slot()
+    }
+
+    /// First frame slot that begins after `now`.
+    pub fn next_slot(&self, now: u64) -> u64 {
+        (now / self.frame() + 1) * self.divisor
+    }
+
+    /// Takes note of a commit at `now`; [`due`](Self::due) gives its picture when the time has come. Returns the slot at
+    /// whose begin the page may draw again.
+    pub fn commit(&mut self, now: u64) -> u64 {
+        let frame = self.frame();
+        if let Some(held) = self.held {
+            if self.gate.recorded(self.begin(held)).is_some() {
+                self.painted_over += 1;
+            }
+            return held;
+        }
+        let slot = now.saturating_sub(frame * GRACE_TENTHS / 10).div_ceil(frame) * self.divisor;
+        let slot = self.last.map_or(slot, |last| slot.max((last / self.divisor + 1) * self.divisor));
+        self.held = Some(slot);
+        slot
+    }
+
+    /// Everything that has become due by `now`, oldest first. Call until `None`.
+    pub fn due(&mut self, now: u64) -> Option<Emission> {
+        loop {
+            let held = self.held.filter(|h| self.opens(*h) <= now);
+            // A slot that must have a picture gets it at the latest when a later slot does.
+            let must = self.must().filter(|m| self.closes(*m) <= now || held.is_some_and(|h| *m < h));
+            let emission = match (held, must) {
+                (Some(h), Some(m)) if m < h => self.emit(m, false),
+                (Some(h), _) => {
+                    self.held = None;
+                    self.emit(h, true)
+                }
+                (None, Some(m)) => self.emit(m, false),
+                (None, None) => return None,
+            };
+            if emission.is_some() {
+                return emission;
+            }
+        }
+    }
+
+    /// Wall sample at which [`due`](Self::due) has something, if nothing else happens.
+    pub fn deadline(&self) -> Option<u64> {
+        let held = self.held.map(|h| self.opens(h));
+        let must = self.must().map(|m| self.closes(m));
+        held.into_iter().chain(must).min()
+    }
+
+    /// The emission could not be handed over: its picture waits for the next slot.
+    pub fn refused(&mut self, emission: Emission) {
+        self.held = self.held.or(Some((emission.slot / self.divisor + 1) * self.divisor));
+    }
+
+    fn emit(&mut self, slot: u64, fresh: bool) -> Option<Emission> {
+        self.last = Some(self.last.map_or(slot, |l| l.max(slot)));
+        let recorded = self.gate.recorded(self.begin(slot))?;
+        self.last_recorded = Some(slot);
+        Some(Emission { slot, recorded, fresh })
+    }
+
+    fn opens(&self, slot: u64) -> u64 {
+        let frame = self.frame();
+        self.begin(slot).saturating_sub(frame) + frame * GRACE_TENTHS / 10
+    }
+
+    fn closes(&self, slot: u64) -> u64 {
+        self.begin(slot) + self.frame() * GRACE_TENTHS / 10
+    }
+
+    /// The next slot that must have a picture.
+    fn must(&self) -> Option<u64> {
+        let slot = self.rate.slot();
+        let opened = self.gate.opened_at()? / slot;
+        let last_closed = self.gate.closed_at().map(|c| c / slot);
+        if last_closed.is_some_and(|c| c <= opened) {
+            return None; // an empty span
+        }
+        let next = match self.last_recorded.filter(|l| *l >= opened) {
+            None => opened,
+            Some(last) => {
+                let per_second = SAMPLE_RATE / slot;
+                let position = self.gate.recorded(self.begin(last))? / slot;
+                let segment = self.rate.slots_per_segment();
+                let to_segment = (position / segment + 1) * segment - position;
+                last + per_second.min(to_segment)
+            }
+        };
+        match last_closed {
+            Some(closed) if self.last_recorded == Some(closed - 1) => None,
+            Some(closed) => Some(next.min(closed - 1)),
+            None => Some(next),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: u64 = 1600;
+
+    fn pacer() -> Pacer {
+        let mut pacer = Pacer::new(FrameRate::default());
+        pacer.gate_mut().open(10 * SLOT);
+        pacer
+    }
+
+    fn drain(pacer: &mut Pacer, now: u64) -> Vec<(u64, bool)> {
+        std::iter::from_fn(|| pacer.due(now)).map(|e| (e.recorded / SLOT, e.fresh)).collect()
+    }
+
+    #[test]
+    fn a_steady_page_gets_one_picture_in_every_slot() {
+        let mut pacer = pacer();
+        let mut out = Vec::new();
+        for begin in 8..40 {
+            let now = begin * SLOT + 300;
+            let draw_at = pacer.commit(now);
+            assert!(draw_at == begin || draw_at == begin + 1);
+            out.extend(drain(&mut pacer, now));
+            out.extend(drain(&mut pacer, now + SLOT - 400));
+        }
+        assert!(out.iter().all(|(_, fresh)| *fresh), "{out:?}");
+        assert!(out.iter().zip(0..).all(|((slot, _), expected)| *slot == expected), "{out:?}");
+        assert_eq!(pacer.painted_over(), 0);
+    }
+
+    #[test]
+    fn the_first_slot_after_an_opening_has_a_picture_and_a_still_page_one_a_second_and_one_a_segment() {
+        let mut pacer = pacer();
+        assert_eq!(drain(&mut pacer, 10 * SLOT), vec![], "its window is still open");
+        assert_eq!(
+            drain(&mut pacer, (10 + 200) * SLOT),
+            [0, 30, 60, 64, 94, 124, 128, 158, 188, 192].map(|s| (s, false))
+        );
+    }
+
+    #[test]
+    fn closing_gives_the_slot_before_it_a_picture_and_ends() {
+        let mut pacer = pacer();
+        pacer.gate_mut().close(35 * SLOT);
+        assert_eq!(drain(&mut pacer, 100 * SLOT), [(0, false), (24, false)]);
+        assert_eq!(pacer.deadline(), None);
+        pacer.gate_mut().open(200 * SLOT);
+        assert_eq!(drain(&mut pacer, 201 * SLOT), [(25, false)], "resumed without a gap, with the picture of now");
+    }
+
+    #[test]
+    fn commits_while_closed_keep_the_page_going_and_are_not_recorded() {
+        let mut pacer = Pacer::new(FrameRate::default());
+        assert_eq!(pacer.commit(5 * SLOT + 10), 5);
+        assert_eq!(drain(&mut pacer, 5 * SLOT + 10), vec![]);
+        assert_eq!(pacer.commit(5 * SLOT + 700), 6);
+        assert_eq!(drain(&mut pacer, 9 * SLOT), vec![]);
+        assert_eq!(pacer.deadline(), None);
+    }
+
+    #[test]
+    fn a_picture_painted_over_in_recorded_time_is_counted() {
+        let mut pacer = pacer();
+        for (offset, painted_over) in [(10, 0), (20, 0), (30, 1)] {
+            pacer.commit(12 * SLOT + offset);
+            drain(&mut pacer, 12 * SLOT + offset);
+            assert_eq!(pacer.painted_over(), painted_over);
+        }
+        assert_eq!(drain(&mut pacer, 13 * SLOT).last(), Some(&(3, true)));
+    }
+
+    #[test]
+    fn a_divided_rate_uses_every_third_slot_and_segments_still_open_with_a_picture() {
+        let mut pacer = pacer();
+        pacer.set_divisor(3);
+        let mut slots = Vec::new();
+        for now in (10 * SLOT..90 * SLOT).step_by(500) {
+            pacer.commit(now);
+            slots.extend(drain(&mut pacer, now).iter().map(|(s, _)| *s));
+        }
+        assert!(slots.contains(&64), "{slots:?}");
+        assert!(slots.windows(2).all(|w| w[0] < w[1]), "{slots:?}");
+        assert!(slots.iter().all(|s| (s + 10) % 3 == 0 || [0, 64].contains(s)), "{slots:?}");
+    }
+
+    #[test]
+    fn a_refused_picture_waits_for_the_next_slot() {
+        let mut pacer = pacer();
+        pacer.commit(12 * SLOT + 10);
+        assert_eq!(pacer.due(12 * SLOT + 10).map(|e| e.recorded), Some(0));
+        let emission = pacer.due(12 * SLOT + 10).unwrap();
+        assert_eq!((emission.recorded, emission.fresh), (2 * SLOT, true));
+        pacer.refused(emission);
+        assert_eq!(drain(&mut pacer, 14 * SLOT), [(3, true)]);
+    }
+}

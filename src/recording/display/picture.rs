@@ -1,0 +1,417 @@
+//! The picture: what the page shows now, as I420 in BT.709 limited range, and copies of it for the encoder.
+//!
+//! The page's surface is converted rectangle by rectangle as it is damaged. A copy for the encoder is refreshed only
+//! where it is stale, so a page in which little moves costs little. Popups (select lists, date pickers) are their own
+//! surfaces and are blended over the copies; the page's own picture stays untouched underneath.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use yuv::{BufferStoreMut, YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix};
+
+use crate::task::spec::Size;
+
+/// Bytes that the copies on their way to the encoder may take together: 16 at 1280×720, where 4 overflowed whenever
+/// FFmpeg hiccuped, and 3 at the largest size.
+const POOL_BYTES: usize = 24 * 1024 * 1024;
+/// Fewest copies with which one can be filled while one is written and one waits.
+const POOL_MIN: usize = 3;
+/// Most copies, however small.
+const POOL_MAX: usize = 16;
+/// Damaged rectangles remembered for stale copies; a copy that missed more is refreshed whole.
+const DAMAGE_HISTORY: usize = 64;
+
+/// A rectangle in pixels, never larger than the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rect {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+impl Rect {
+    /// The whole picture.
+    pub fn whole(size: Size) -> Self {
+        Self { x: 0, y: 0, width: size.width, height: size.height }
+    }
+
+    /// The part of a client's rectangle inside `size`; `None` if nothing is.
+    pub fn clipped(x: i32, y: i32, width: i32, height: i32, size: Size) -> Option<Self> {
+        let left = i64::from(x).clamp(0, size.width.into());
+        let top = i64::from(y).clamp(0, size.height.into());
+        let right = (i64::from(x) + i64::from(width)).clamp(0, size.width.into());
+        let bottom = (i64::from(y) + i64::from(height)).clamp(0, size.height.into());
+        (left < right && top < bottom).then(|| Self {
+            x: left as u32,
+            y: top as u32,
+            width: (right - left) as u32,
+            height: (bottom - top) as u32,
+        })
+    }
+
+    /// The smallest rectangle around both.
+    pub fn union(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    /// The smallest rectangle around it whose edges lie on chroma samples.
+    fn even(self) -> Self {
+        let (x, y) = (self.x & !1, self.y & !1);
+        Self {
+            x,
+            y,
+            width: (self.x + self.width - x).next_multiple_of(2),
+            height: (self.y + self.height - y).next_multiple_of(2),
+        }
+    }
+}
+
+/// Pixels of a surface, 4 bytes each: B, G, R, A (premultiplied) or X.
+#[derive(Debug, Clone, Copy)]
+pub struct Pixels<'a> {
+    /// Rows, `stride` bytes apart.
+    pub bytes: &'a [u8],
+    /// Bytes from row to row.
+    pub stride: u32,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+/// An I420 picture on its way to the encoder. Dropping it gives its room back.
+#[derive(Debug)]
+pub struct Copy {
+    data: Vec<u8>,
+    /// Damage up to this number is in it; `None`: everything is stale.
+    fresh_to: Option<u64>,
+    home: SyncSender<Copy>,
+}
+
+impl Copy {
+    /// The planes, Y then U then V, without padding.
+    pub fn i420(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if !self.data.is_empty() {
+            let returned =
+                Copy { data: std::mem::take(&mut self.data), fresh_to: self.fresh_to, home: self.home.clone() };
+            if let Err(TrySendError::Full(mut lost) | TrySendError::Disconnected(mut lost)) =
+                self.home.try_send(returned)
+            {
+                lost.data.clear(); // its pool is gone
+            }
+        }
+    }
+}
+
+/// Something shown above the page.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    /// Left edge in the picture, may lie outside.
+    pub x: i32,
+    /// Top edge.
+    pub y: i32,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// B, G, R, A premultiplied, without padding.
+    pub pixels: Vec<u8>,
+    /// Alpha counts; otherwise the fourth byte is meaningless.
+    pub alpha: bool,
+}
+
+/// What the page shows now.
+pub struct Picture {
+    size: Size,
+    base: Vec<u8>,
+    damage: VecDeque<Rect>,
+    /// Number of the oldest rectangle in `damage`.
+    first_damage: u64,
+    pool: Receiver<Copy>,
+}
+
+impl Picture {
+    /// A black picture and room for its copies.
+    pub fn new(size: Size) -> Self {
+        let luma = (size.width * size.height) as usize;
+        let mut base = vec![128; luma * 3 / 2];
+        base[..luma].fill(16);
+        let count = (POOL_BYTES / base.len()).clamp(POOL_MIN, POOL_MAX);
+        let (home, pool) = sync_channel(count);
+        for _ in 0..count {
+            let copy = Copy { data: vec![0; base.len()], fresh_to: None, home: home.clone() };
+            // There is room for every copy by construction.
+            let _ = home.try_send(copy);
+        }
+        Self { size, base, damage: VecDeque::new(), first_damage: 0, pool }
+    }
+
+    /// Takes over a damaged rectangle of the page's surface. Nothing happens where the surface does not reach.
+    pub fn update(&mut self, pixels: Pixels<'_>, damaged: Rect) {
+        let surface =
+            Size { width: pixels.width.min(self.size.width) & !1, height: pixels.height.min(self.size.height) & !1 };
+        let even = damaged.even();
+        let Some(rect) = Rect::clipped(even.x as i32, even.y as i32, even.width as i32, even.height as i32, surface)
+        else {
+            return;
+        };
+        // The conversion walks whole pairs of rows from the first pixel on, and a pair that begins inside the last two
+        // rows would reach beyond the end: those two are converted from edge to edge.
+        let last_rows = surface.height - 2;
+        if rect.y + rect.height > last_rows {
+            convert(&mut self.base, self.size, pixels, Rect { x: 0, y: last_rows, width: surface.width, height: 2 });
+        }
+        if rect.y < last_rows {
+            let height = rect.height.min(last_rows - rect.y);
+            convert(&mut self.base, self.size, pixels, Rect { height, ..rect });
+        }
+        if self.damage.len() == DAMAGE_HISTORY {
+            self.damage.pop_front();
+            self.first_damage += 1;
+        }
+        self.damage.push_back(rect);
+    }
+
+    /// A copy of what is shown, overlays included; `None` while the encoder still holds every copy.
+    pub fn copy(&mut self, overlays: &[Overlay]) -> Option<Copy> {
+        let mut copy = self.pool.try_recv().ok()?;
+        let now = self.first_damage + self.damage.len() as u64;
+        match copy.fresh_to {
+            Some(fresh_to) if fresh_to >= self.first_damage => {
+                let missed = (fresh_to - self.first_damage) as usize;
+                if let Some(stale) = self.damage.iter().skip(missed).copied().reduce(Rect::union) {
+                    copy_planes(&mut copy.data, &self.base, self.size, stale);
+                }
+            }
+            _ => copy.data.copy_from_slice(&self.base),
+        }
+        copy.fresh_to = overlays.is_empty().then_some(now);
+        for overlay in overlays {
+            blend(&mut copy.data, self.size, overlay);
+        }
+        Some(copy)
+    }
+
+    /// Whether everything shown is of one colour, judged by a coarse grid of samples.
+    pub fn is_blank(&self) -> bool {
+        /// Fine enough that a line of text does not slip through at any size.
+        const STEP: usize = 4;
+        let (width, luma) = (self.size.width as usize, (self.size.width * self.size.height) as usize);
+        let first = self.base[0];
+        let same_luma = self.base[..luma]
+            .chunks(width)
+            .step_by(STEP)
+            .all(|row| row.iter().step_by(STEP).all(|y| y.abs_diff(first) <= 2));
+        let (u, v) = self.base[luma..].split_at(luma / 4);
+        same_luma && [u, v].iter().all(|plane| plane.iter().step_by(STEP).all(|c| c.abs_diff(plane[0]) <= 2))
+    }
+}
+
+fn convert(base: &mut [u8], size: Size, pixels: Pixels<'_>, rect: Rect) {
+    let (width, luma) = (size.width as usize, (size.width * size.height) as usize);
+    let (y_plane, chroma) = base.split_at_mut(luma);
+    let (u_plane, v_plane) = chroma.split_at_mut(luma / 4);
+    let (x, y) = (rect.x as usize, rect.y as usize);
+    let chroma_start = y / 2 * (width / 2) + x / 2;
+    let mut target = YuvPlanarImageMut {
+        y_plane: BufferStoreMut::Borrowed(&mut y_plane[y * width + x..]),
+        y_stride: size.width,
+        u_plane: BufferStoreMut::Borrowed(&mut u_plane[chroma_start..]),
+        u_stride: size.width / 2,
+        v_plane: BufferStoreMut::Borrowed(&mut v_plane[chroma_start..]),
+        v_stride: size.width / 2,
+        width: rect.width,
+        height: rect.height,
+    };
+    let source = &pixels.bytes[y * pixels.stride as usize + x * 4..];
+    let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt709);
+    let done = yuv::bgra_to_yuv420(&mut target, source, pixels.stride, range, matrix, YuvConversionMode::Balanced);
+    debug_assert!(done.is_ok(), "{done:?}");
+}
+
+fn copy_planes(to: &mut [u8], from: &[u8], size: Size, rect: Rect) {
+    let luma = (size.width * size.height) as usize;
+    let quarter = Rect { x: rect.x / 2, y: rect.y / 2, width: rect.width / 2, height: rect.height / 2 };
+    let chroma_width = size.width as usize / 2;
+    copy_rows(&mut to[..luma], &from[..luma], size.width as usize, rect);
+    for start in [luma, luma + luma / 4] {
+        copy_rows(&mut to[start..start + luma / 4], &from[start..start + luma / 4], chroma_width, quarter);
+    }
+}
+
+fn copy_rows(to: &mut [u8], from: &[u8], stride: usize, rect: Rect) {
+    let (x, width) = (rect.x as usize, rect.width as usize);
+    let rows = rect.y as usize * stride..(rect.y + rect.height) as usize * stride;
+    if width == stride {
+        to[rows.clone()].copy_from_slice(&from[rows]);
+        return;
+    }
+    for start in rows.step_by(stride) {
+        to[start + x..start + x + width].copy_from_slice(&from[start + x..start + x + width]);
+    }
+}
+
+/// Blends premultiplied B'G'R'A over I420. Y'CbCr is linear in B'G'R', so the blend of the converted values is the
+/// converted blend (ITU-R BT.709-6, 3.2 and 3.4: limited range).
+fn blend(data: &mut [u8], size: Size, overlay: &Overlay) {
+    let bounds = Rect::clipped(overlay.x, overlay.y, overlay.width as i32, overlay.height as i32, size);
+    let Some(rect) = bounds else { return };
+    let pixel = |x: u32, y: u32| {
+        let at = ((i64::from(y) - i64::from(overlay.y)) * i64::from(overlay.width) + i64::from(x)
+            - i64::from(overlay.x)) as usize
+            * 4;
+        let p = &overlay.pixels[at..at + 4];
+        let alpha = if overlay.alpha { f32::from(p[3]) / 255.0 } else { 1.0 };
+        (f32::from(p[0]), f32::from(p[1]), f32::from(p[2]), alpha)
+    };
+    let (stride, luma) = (size.width as usize, (size.width * size.height) as usize);
+    for y in rect.y..rect.y + rect.height {
+        for x in rect.x..rect.x + rect.width {
+            let (b, g, r, alpha) = pixel(x, y);
+            let over = (0.2126 * r + 0.7152 * g + 0.0722 * b) * 219.0 / 255.0;
+            let below = &mut data[y as usize * stride + x as usize];
+            *below = (16.0 + over + (f32::from(*below) - 16.0) * (1.0 - alpha)).round() as u8;
+        }
+    }
+    let even = rect.even();
+    for y in (even.y..(rect.y + rect.height)).step_by(2) {
+        for x in (even.x..(rect.x + rect.width)).step_by(2) {
+            let (x, y) = (x.max(rect.x), y.max(rect.y));
+            let (b, g, r, alpha) = pixel(x, y);
+            let luma_over = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            let at = luma + y as usize / 2 * (stride / 2) + x as usize / 2;
+            for (at, primary, scale) in [(at, b, 1.8556), (at + luma / 4, r, 1.5748)] {
+                let over = (primary - luma_over) / scale * 224.0 / 255.0;
+                data[at] = (128.0 + over + (f32::from(data[at]) - 128.0) * (1.0 - alpha)).round() as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { width: 64, height: 64 };
+    /// Narrow rectangles are converted by other instructions, which round differently.
+    const CONVERSION_ROUNDING: u8 = 1;
+
+    fn plain(width: u32, height: u32, bgra: [u8; 4]) -> Vec<u8> {
+        bgra.repeat((width * height) as usize)
+    }
+
+    fn pixels(bytes: &[u8], width: u32, height: u32) -> Pixels<'_> {
+        Pixels { bytes, stride: width * 4, width, height }
+    }
+
+    fn at(copy: &Copy, x: usize, y: usize) -> (u8, u8, u8) {
+        let (d, luma) = (copy.i420(), 64 * 64);
+        let c = y / 2 * 32 + x / 2;
+        (d[y * 64 + x], d[luma + c], d[luma + luma / 4 + c])
+    }
+
+    #[test]
+    fn colours_are_bt709_limited() {
+        let mut picture = Picture::new(SIZE);
+        for (bgra, expected) in [
+            ([255, 255, 255, 255], (235, 128, 128)),
+            ([0, 0, 255, 255], (63, 102, 240)),
+            ([0, 0, 0, 0], (16, 128, 128)),
+        ] {
+            let bytes = plain(64, 64, bgra);
+            picture.update(pixels(&bytes, 64, 64), Rect::whole(SIZE));
+            let seen = at(&picture.copy(&[]).unwrap(), 10, 11);
+            let off = [(seen.0, expected.0), (seen.1, expected.1), (seen.2, expected.2)]
+                .map(|(a, b): (u8, u8)| a.abs_diff(b));
+            assert!(off.iter().all(|d| *d <= 1), "{bgra:?}: {seen:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn every_copy_shows_all_damage_whenever_it_was_last_used() {
+        let mut picture = Picture::new(SIZE);
+        let mut truth = plain(64, 64, [0, 0, 0, 0]);
+        picture.update(pixels(&truth, 64, 64), Rect::whole(SIZE));
+        let mut held = Vec::new();
+        for step in 0..200_u32 {
+            let (x, y) = (step * 7 % 57, step * 5 % 59);
+            let (x, y) = if step % 9 == 0 { (57, 59) } else { (x, y) };
+            for row in y..y + 5 {
+                for column in x..x + 7 {
+                    truth[((row * 64 + column) * 4) as usize..][..3].fill((step * 31 % 251) as u8);
+                }
+            }
+            picture.update(pixels(&truth, 64, 64), Rect { x, y, width: 7, height: 5 });
+            let mut whole = Picture::new(SIZE);
+            whole.update(pixels(&truth, 64, 64), Rect::whole(SIZE));
+            let copy = picture.copy(&[]).unwrap();
+            let whole = whole.copy(&[]).unwrap();
+            let off = copy.i420().iter().zip(whole.i420()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(off <= Some(CONVERSION_ROUNDING), "step {step}: {off:?}");
+            held.push(copy);
+            if held.len() > (step % 5) as usize {
+                held.remove(0);
+            }
+        }
+    }
+
+    #[test]
+    fn copies_are_bounded_and_come_back() {
+        let mut picture = Picture::new(SIZE);
+        let all: Vec<_> = std::iter::from_fn(|| picture.copy(&[])).collect();
+        assert_eq!(all.len(), POOL_MAX);
+        drop(all);
+        assert!(picture.copy(&[]).is_some());
+    }
+
+    #[test]
+    fn an_overlay_covers_its_rectangle_and_leaves_nothing_behind() {
+        let mut picture = Picture::new(SIZE);
+        let white = plain(64, 64, [255; 4]);
+        picture.update(pixels(&white, 64, 64), Rect::whole(SIZE));
+        let red = Overlay { x: 10, y: -2, width: 8, height: 8, pixels: plain(8, 8, [0, 0, 255, 255]), alpha: true };
+        let clear = Overlay { x: 40, pixels: plain(8, 8, [0; 4]), ..red.clone() };
+        let copy = picture.copy(&[red, clear]).unwrap();
+        let (y, u, v) = at(&copy, 12, 2);
+        assert!(y.abs_diff(63) <= 1 && u.abs_diff(102) <= 1 && v.abs_diff(240) <= 1, "{y} {u} {v}");
+        assert_eq!(at(&copy, 12, 6).0, 235, "below the overlay");
+        assert_eq!(at(&copy, 42, 2), at(&copy, 30, 30), "a transparent one shows what is below");
+        drop(copy);
+        for _ in 0..POOL_MAX {
+            assert_eq!(at(&picture.copy(&[]).unwrap(), 12, 2).0, 235);
+        }
+    }
+
+    #[test]
+    fn a_surface_smaller_than_the_picture_or_damage_outside_it_is_harmless() {
+        let mut picture = Picture::new(SIZE);
+        let small = plain(31, 15, [255; 4]);
+        picture.update(pixels(&small, 31, 15), Rect::whole(SIZE));
+        assert_eq!(at(&picture.copy(&[]).unwrap(), 29, 13).0, 235);
+        assert_eq!(Rect::clipped(i32::MAX, 0, i32::MAX, 5, SIZE), None);
+        assert_eq!(Rect::clipped(-5, -5, i32::MAX, i32::MAX, SIZE), Some(Rect::whole(SIZE)));
+    }
+
+    #[test]
+    fn blank_means_one_colour() {
+        let mut picture = Picture::new(SIZE);
+        assert!(picture.is_blank());
+        let white = plain(64, 64, [255; 4]);
+        picture.update(pixels(&white, 64, 64), Rect { x: 8, y: 8, width: 16, height: 8 });
+        assert!(!picture.is_blank());
+    }
+}
