@@ -3,7 +3,9 @@
 //! Nothing here reads a clock, the environment or a file. All media time is counted in samples at 48 kHz, in which
 //! video slots, AAC frames and segments are whole numbers at every supported frame rate (see [`timeline`]).
 
+pub mod boxes;
 pub mod failure;
+pub mod fragment;
 pub mod quality;
 pub mod segment;
 pub mod spec;
