@@ -6,6 +6,7 @@
 pub mod boxes;
 pub mod failure;
 pub mod fragment;
+pub mod init;
 pub mod quality;
 pub mod segment;
 pub mod spec;
