@@ -24,6 +24,8 @@ use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// How often a wait looks: short beside every grace period, long beside a system call.
 const WAIT_STEP: Duration = Duration::from_millis(4);
+/// How long the last words of a child that has ended may take through their pipe.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The hidden verb under which our binary runs as a guard.
 pub const GUARD_VERB: &str = "__guard";
 
@@ -274,6 +276,14 @@ impl Child {
     }
     /// The last words on its standard error.
     pub fn stderr_tail(&self) -> String {
+        // Just after its end they may still be on their way.
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.reaped.is_some()
+            && self.drain.as_ref().is_some_and(|d| !d.is_finished())
+            && Instant::now() < deadline
+        {
+            thread::sleep(WAIT_STEP);
+        }
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<_>>()).trim().to_owned()
     }

@@ -1,0 +1,164 @@
+//! The two pipes into FFmpeg.
+//!
+//! Writing blocks, because that is how FFmpeg says that it is behind; it never blocks for ever. Both ends of the wait
+//! are the caller's: it calls from a thread of its own and keeps a bounded queue in front of it.
+
+use super::Shared;
+use crate::task::spec::Size;
+use crate::task::timeline::{FrameRate, VIDEO_TIMESCALE, ticks};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Size asked of each pipe: the most that needs no privilege. 64 KiB would wake both ends 22 times per 720p picture.
+const PIPE_BYTES: usize = 1 << 20;
+/// Sound goes to FFmpeg in blocks of this many stereo frames: 100 ms, ten wake-ups a second.
+const SOUND_BATCH: usize = 4800;
+
+/// The writing end of a pipe.
+pub(super) struct Pipe {
+    fd: OwnedFd,
+    what: &'static str,
+    shared: Arc<Shared>,
+}
+
+impl Pipe {
+    pub(super) fn new(fd: OwnedFd, what: &'static str, shared: Arc<Shared>) -> io::Result<Self> {
+        widen(&fd);
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Self { fd, what, shared })
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            match rustix::io::writev(&self.fd, left) {
+                Ok(n) => IoSlice::advance_slices(&mut left, n),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait()?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let stall = self.shared.limits.stall;
+        let limit = Timespec { tv_sec: stall.as_secs() as i64, tv_nsec: stall.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::OUT)], Some(&limit)) {
+            Ok(0) => {
+                self.shared.stuck(&format!("it took no {}", self.what), stall);
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("ffmpeg takes no {} any more", self.what)))
+            }
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Best effort: a refused size costs wake-ups only.
+pub(super) fn widen(fd: &impl std::os::fd::AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(fd, PIPE_BYTES);
+}
+
+/// Pictures into FFmpeg. Dropping it ends the stream.
+pub struct PictureInput {
+    pipe: Pipe,
+    rate: FrameRate,
+    start: u64,
+    bytes: usize,
+    last: Option<u64>,
+}
+
+impl PictureInput {
+    pub(super) fn new(mut pipe: Pipe, size: Size, rate: FrameRate, start: u64) -> io::Result<Self> {
+        pipe.write(&[&ivf_header(size)])?;
+        let bytes = (size.width * size.height * 3 / 2) as usize;
+        Ok(Self { pipe, rate, start, bytes, last: None })
+    }
+
+    /// Writes the picture that is shown from recorded sample `slot` on, until the next one. Blocks while FFmpeg is
+    /// busy. Slots rise, the first is the encoder's start, and no segment start is left out (`InvalidInput`
+    /// otherwise, nothing written). `BrokenPipe` and `TimedOut` mean that the encoder is gone; its output says why.
+    pub fn write(&mut self, slot: u64, i420: &[u8]) -> io::Result<()> {
+        self.check(slot, i420.len())
+            .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, format!("picture at {slot}: {reason}")))?;
+        let mut head = [0; 12];
+        head[..4].copy_from_slice(&(self.bytes as u32).to_le_bytes());
+        head[4..].copy_from_slice(&ticks(slot - self.start).to_le_bytes());
+        self.pipe.write(&[&head, i420])?;
+        self.last = Some(slot);
+        Ok(())
+    }
+
+    fn check(&self, slot: u64, bytes: usize) -> Result<(), String> {
+        if bytes != self.bytes {
+            return Err(format!("{bytes} bytes instead of {}", self.bytes));
+        }
+        if !slot.is_multiple_of(self.rate.slot()) {
+            return Err("not on a slot".into());
+        }
+        let segment = self.rate.segment();
+        let expected = match self.last {
+            None => self.start..=self.start,
+            Some(last) => last + 1..=(last / segment + 1) * segment,
+        };
+        if !expected.contains(&slot) {
+            return Err(format!("outside {expected:?}, which reaches to the next segment's start"));
+        }
+        Ok(())
+    }
+}
+
+fn ivf_header(size: Size) -> [u8; 32] {
+    let mut head = [0; 32];
+    head[..4].copy_from_slice(b"DKIF");
+    head[6..8].copy_from_slice(&32u16.to_le_bytes());
+    head[8..12].copy_from_slice(b"I420");
+    head[12..14].copy_from_slice(&(size.width as u16).to_le_bytes());
+    head[14..16].copy_from_slice(&(size.height as u16).to_le_bytes());
+    head[16..20].copy_from_slice(&VIDEO_TIMESCALE.to_le_bytes());
+    head[20..24].copy_from_slice(&1u32.to_le_bytes());
+    head
+}
+
+/// Sound into FFmpeg. Dropping it ends the stream.
+pub struct SoundInput {
+    pipe: Pipe,
+    batch: Vec<u8>,
+}
+
+impl SoundInput {
+    pub(super) fn new(pipe: Pipe) -> Self {
+        Self { pipe, batch: Vec::with_capacity(2 * 4 * SOUND_BATCH) }
+    }
+
+    /// Writes the recorded samples that follow those written before, left and right in turn; the first belong to the
+    /// encoder's start. Blocks while FFmpeg is busy or waits for the next picture. Errors as for pictures.
+    pub fn write(&mut self, samples: &[f32]) -> io::Result<()> {
+        for block in samples.chunks(2 * SOUND_BATCH) {
+            // 16 bits: half the pipe, and no less than what AAC keeps.
+            self.batch.extend(block.iter().flat_map(|s| ((s * 32768.0).round() as i16).to_le_bytes()));
+            if self.batch.len() >= 4 * SOUND_BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.pipe.write(&[&self.batch]);
+        self.batch.clear();
+        result
+    }
+}
+
+impl Drop for SoundInput {
+    fn drop(&mut self) {
+        // An encoder that is gone says so in its output.
+        let _ = self.flush();
+    }
+}

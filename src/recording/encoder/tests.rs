@@ -1,0 +1,387 @@
+//! The encoder with the real FFmpeg.
+
+use super::*;
+use crate::task::segment::TrackKind;
+use crate::task::timeline::{AAC_FRAME, ticks};
+use std::io::Write;
+use std::path::Path;
+
+/// Longer than any of this takes on a busy machine; a test that meets it has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+fn config(fps: u32, start: u64) -> EncoderConfig {
+    let rate = FrameRate::try_from(fps).unwrap();
+    let size = Size::new(160, 120).unwrap();
+    let bitrates = Bitrates::new(Some(500), None, size, rate).unwrap();
+    EncoderConfig { ffmpeg: crate::config::ffmpeg_path().unwrap(), size, rate, bitrates, start }
+}
+
+fn limits() -> Limits {
+    Limits { stall: LONG, finish: LONG }
+}
+
+/// A run of an encoder, and what came out of it.
+struct Run {
+    encoder: Encoder,
+    pictures: Option<PictureInput>,
+    sound: Option<SoundInput>,
+    out: Receiver<EncoderOutput>,
+}
+
+#[derive(Default)]
+struct Output {
+    init: Bytes,
+    segments: Vec<Segment>,
+    ended: Option<Result<(), EncoderError>>,
+}
+
+impl Run {
+    fn start(config: &EncoderConfig, limits: Limits) -> Self {
+        let (tx, out) = mpsc::channel();
+        let (encoder, pictures, sound) =
+            Encoder::start_within(limits, config, &Guard::disabled(), move |o| tx.send(o).unwrap()).unwrap();
+        Self { encoder, pictures: Some(pictures), sound: Some(sound), out }
+    }
+
+    fn pid(&self) -> i32 {
+        self.encoder.shared.state().child.as_ref().unwrap().id() as i32
+    }
+
+    /// Writes pictures at `slots` and sound over `start..end`, the two from two threads, one of them late.
+    fn feed(mut self, config: &EncoderConfig, slots: &[u64], end: u64, late: Late) -> Self {
+        let (mut pictures, mut sound) = (self.pictures.take().unwrap(), self.sound.take().unwrap());
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                late.pause(Late::Picture);
+                slots.iter().for_each(|slot| pictures.write(*slot, &picture(config, *slot)).unwrap());
+            });
+            scope.spawn(move || {
+                late.pause(Late::Sound);
+                sound.write(&tone((end - config.start) as usize)).unwrap();
+            });
+        });
+        self
+    }
+
+    fn output(self, end: u64) -> Output {
+        self.encoder.finish(end);
+        let mut output = Output::default();
+        for item in self.out {
+            assert!(output.ended.is_none(), "nothing comes after the end");
+            match item {
+                EncoderOutput::Init(init) => output.init = init,
+                EncoderOutput::Segment(segment) => output.segments.push(segment),
+                EncoderOutput::Ended(result) => output.ended = Some(result),
+            }
+        }
+        output
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Late {
+    None,
+    Picture,
+    Sound,
+}
+
+impl Late {
+    fn pause(self, who: Self) {
+        if self == who {
+            thread::sleep(Duration::from_millis(400));
+        }
+    }
+}
+
+fn picture(config: &EncoderConfig, slot: u64) -> Vec<u8> {
+    let luma = (config.size.width * config.size.height) as usize;
+    let mut picture = vec![128; luma * 3 / 2];
+    picture[..luma].iter_mut().enumerate().for_each(|(i, p)| *p = 16 + ((i as u64 + slot / 100) % 200) as u8);
+    picture
+}
+
+fn tone(samples: usize) -> Vec<f32> {
+    (0..samples).flat_map(|n| [(n as f32 * 0.05).sin() * 0.3; 2]).collect()
+}
+
+fn every_slot(config: &EncoderConfig, end: u64) -> Vec<u64> {
+    (config.start..end).step_by(config.rate.slot() as usize).collect()
+}
+
+/// What must be in the segments, whatever the page did: nothing but the written pictures and all of the sound.
+fn check(config: &EncoderConfig, slots: &[u64], end: u64, output: &Output) {
+    assert!(matches!(output.ended, Some(Ok(()))), "{:?}", output.ended);
+    let segment = config.rate.segment();
+    let count = (end - config.start).div_ceil(segment) as usize;
+    assert_eq!(output.segments.len(), count);
+    for (n, s) in output.segments.iter().enumerate() {
+        let from = config.start + n as u64 * segment;
+        let to = (from + segment).min(end);
+        assert_eq!((s.index, s.samples), (from / segment, to - from));
+        let [video, audio] = &s.runs[..] else { panic!("two tracks") };
+        assert_eq!((video.kind, audio.kind), (TrackKind::Video, TrackKind::Audio));
+
+        let mut at = video.start;
+        let times: Vec<i64> = video.samples.iter().map(|s| (at, at += i64::from(s.duration)).0).collect();
+        let written = slots.iter().filter(|s| (from..to).contains(s)).map(|s| ticks(*s) as i64);
+        assert_eq!(times, written.collect::<Vec<_>>(), "pictures of segment {n}");
+        assert_eq!(at, ticks(to) as i64, "the last picture lasts to the segment's end");
+        let keys: Vec<usize> = (0..times.len()).filter(|i| video.samples[*i].sync).collect();
+        assert_eq!(keys, [0], "one keyframe");
+
+        let priming = if n == 0 { AAC_FRAME as i64 } else { 0 };
+        assert_eq!(audio.start, from as i64 - priming);
+        let sound: i64 = audio.samples.iter().map(|s| i64::from(s.duration)).sum();
+        assert_eq!(sound, (to - from) as i64 + priming, "sound ends with the picture");
+        if to - from == segment {
+            assert_eq!(audio.samples.len() as u64, segment / AAC_FRAME + u64::from(n == 0));
+        }
+        for run in &s.runs {
+            let payload: u32 = run.samples.iter().map(|s| s.size).sum();
+            let [(offset, frames)] = run.chunks[..] else { panic!("one chunk") };
+            assert_eq!(frames as usize, run.samples.len());
+            assert!((offset + payload) as usize <= s.bytes.len());
+        }
+    }
+}
+
+/// (stream, time, duration) of every packet in a file, as FFmpeg reads it; times with the edit list applied.
+fn packets(ffmpeg: &Path, file: &[u8]) -> Vec<(u32, i64, i64)> {
+    let mut path = tempfile::NamedTempFile::with_suffix(".mp4").unwrap();
+    path.write_all(file).unwrap();
+    let mut child = Command::new(ffmpeg, "ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path.path())
+        .args("-map 0 -c copy -f framecrc -".split(' '))
+        .stdout(Stdio::piped())
+        .spawn(&Guard::disabled())
+        .unwrap();
+    let mut text = String::new();
+    child.take_stdout().unwrap().read_to_string(&mut text).unwrap();
+    child.wait_timeout(LONG).unwrap();
+    assert_eq!(child.stderr_tail(), "");
+    let number = |field: &str| field.trim().parse::<i64>().unwrap();
+    let line = |l: &str| {
+        let fields: Vec<&str> = l.split(',').collect();
+        (number(fields[0]) as u32, number(fields[2]), number(fields[3]))
+    };
+    text.lines().filter(|l| !l.starts_with('#')).map(line).collect()
+}
+
+#[test]
+fn segments_hold_exactly_their_span_at_every_kind_of_grid() {
+    for fps in [30, 25, 24, 60] {
+        let config = config(fps, 0);
+        let end = 2 * config.rate.segment() + 5 * config.rate.slot();
+        let slots = every_slot(&config, end);
+        let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
+        check(&config, &slots, end, &output);
+    }
+}
+
+#[test]
+fn rare_pictures_and_a_late_pipe_move_no_frame_to_another_segment() {
+    let config = config(30, 0);
+    let end = 3 * config.rate.segment();
+    let closing = end - config.rate.slot();
+    let one_per_segment = vec![0, 102_400, 204_800, closing];
+    let one_per_second = vec![0, 48_000, 96_000, 102_400, 144_000, 192_000, 204_800, 240_000, 288_000, closing];
+    for slots in [one_per_segment, one_per_second] {
+        for late in [Late::None, Late::Picture, Late::Sound] {
+            let output = Run::start(&config, limits()).feed(&config, &slots, end, late).output(end);
+            check(&config, &slots, end, &output);
+        }
+    }
+}
+
+#[test]
+fn an_encoder_that_starts_later_goes_on_on_the_same_grid() {
+    let config = config(30, 7 * 102_400);
+    let end = 8 * 102_400 + 1600;
+    let slots = every_slot(&config, end);
+    let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
+    check(&config, &slots, end, &output);
+    assert_eq!(output.segments[0].index, 7);
+}
+
+#[test]
+fn what_is_stored_plays_with_the_times_of_the_index() {
+    let config = config(30, 0);
+    let end = 102_400 + 48_000;
+    let slots = [0, 1600, 60_800, 102_400, 104_000, end - 1600];
+    let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
+    let segments = output.segments.iter().map(|s| s.bytes.clone());
+    let file: Vec<u8> = std::iter::once(output.init.clone()).chain(segments).flatten().collect();
+    for (stream, kind) in [(0, TrackKind::Video), (1, TrackKind::Audio)] {
+        let mut indexed = Vec::new();
+        for run in output.segments.iter().flat_map(|s| &s.runs).filter(|r| r.kind == kind) {
+            let mut at = run.start;
+            for sample in &run.samples {
+                indexed.push((stream, at, i64::from(sample.duration)));
+                at += i64::from(sample.duration);
+            }
+        }
+        let read: Vec<_> = packets(&config.ffmpeg, &file).into_iter().filter(|p| p.0 == stream).collect();
+        assert_eq!(read, indexed);
+    }
+    let text = String::from_utf8_lossy(&output.init).into_owned();
+    for label in ["avc1", "mp4a", "colrnclx", "elst"] {
+        assert!(text.contains(label), "{label}");
+    }
+}
+
+/// The frames in a byte stream that arrives in blocks; an error ends it.
+fn demux(bytes: &[u8], block: usize) -> Result<Vec<demux::Frame>, Malformed> {
+    let mut demuxer = Demuxer::default();
+    let mut frames = Vec::new();
+    for block in bytes.chunks(block) {
+        demuxer.push(block);
+        while let Some(piece) = demuxer.next()? {
+            if let Piece::Frames(more) = piece {
+                frames.extend(more);
+            }
+        }
+    }
+    Ok(frames)
+}
+
+#[test]
+fn bytes_may_come_in_any_pieces_and_with_any_damage() {
+    let config = config(30, 0);
+    let end = 16_000;
+    let slots = [0, 1600];
+    let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
+    let file = [output.init.clone(), output.segments[0].bytes.clone()].concat();
+    let whole = demux(&file, file.len()).unwrap();
+    assert_eq!(whole.len(), 2 + 17);
+    let frame = |f: &demux::Frame| (f.kind, f.time, f.sync, f.data.clone());
+    let pieces = demux(&file, 7).unwrap();
+    assert!(whole.iter().map(frame).eq(pieces.iter().map(frame)));
+    assert!(demux(&file[output.init.len()..], 64).is_err(), "a fragment of unknown tracks");
+
+    let index = file.len() - output.segments[0].bytes.len() + 1500.min(output.segments[0].bytes.len());
+    for at in 0..index {
+        for damage in [0, 0x7f, 0xff] {
+            let mut damaged = file.clone();
+            damaged[at] = damage;
+            let mut grid = Grid::new(config.rate, 0);
+            // Whether it is noticed depends on the field; it must end, without a panic, and keep its bounds.
+            if let Ok(frames) = demux(&damaged, damaged.len()) {
+                let _ = frames.into_iter().try_for_each(|f| grid.push(f));
+                let _ = grid.finish(end);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_ffmpeg_leaves_what_it_had_written() {
+    let config = config(30, 0);
+    let mut run = Run::start(&config, limits());
+    let pid = rustix::process::Pid::from_raw(run.pid()).unwrap();
+    let (mut pictures, mut sound) = (run.pictures.take().unwrap(), run.sound.take().unwrap());
+    let feeder = thread::spawn(move || {
+        for n in 0.. {
+            let slot = n * 1600;
+            if pictures.write(slot, &picture(&config, slot)).and_then(|()| sound.write(&tone(1600))).is_err() {
+                return slot;
+            }
+        }
+        0
+    });
+    let mut segments = Vec::new();
+    let ended = loop {
+        match run.out.recv_timeout(LONG).unwrap() {
+            EncoderOutput::Init(_) => {}
+            EncoderOutput::Segment(segment) => segments.push(segment),
+            EncoderOutput::Ended(result) => break result,
+        }
+        if segments.len() == 2 {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    };
+    let written = feeder.join().unwrap();
+    assert!(matches!(&ended, Err(EncoderError::Exited { status, .. }) if status.contains("SIGKILL")), "{ended:?}");
+    assert!(segments.len() >= 2);
+    let kept: u64 = segments.iter().map(|s| s.samples).sum();
+    assert!(kept > 2 * 102_400 - 1 && kept <= written + 1600 + AAC_FRAME, "{kept} of {written}");
+    assert!(segments.iter().enumerate().all(|(n, s)| s.index == n as u64));
+    run.encoder.finish(written);
+}
+
+#[test]
+fn a_stopped_ffmpeg_is_ended_and_named() {
+    let short = Duration::from_millis(300);
+    let config = config(30, 0);
+    let stopped = |limits| {
+        let run = Run::start(&config, limits);
+        let pid = rustix::process::Pid::from_raw(run.pid()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        run
+    };
+    // Its input backs up.
+    let mut run = stopped(Limits { stall: short, finish: LONG });
+    let mut pictures = run.pictures.take().unwrap();
+    let error = (0..1000).find_map(|n| pictures.write(n * 1600, &picture(&config, n * 1600)).err()).unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    run.sound = None;
+    let output = run.output(0);
+    assert!(matches!(&output.ended, Some(Err(EncoderError::Stuck { what, .. })) if what.contains("pictures")));
+    // It does not end.
+    let mut run = stopped(Limits { stall: LONG, finish: short });
+    (run.pictures, run.sound) = (None, None);
+    let output = run.output(0);
+    assert!(matches!(&output.ended, Some(Err(EncoderError::Stuck { what, .. })) if what.contains("did not end")));
+}
+
+#[test]
+fn a_program_that_is_not_ffmpeg_is_quoted() {
+    let not_there = EncoderConfig { ffmpeg: "/nonexistent/ffmpeg".into(), ..config(30, 0) };
+    let result = Encoder::start(&not_there, &Guard::disabled(), |_| ());
+    assert!(matches!(result, Err(EncoderError::Spawn { program, .. }) if program == "/nonexistent/ffmpeg"));
+
+    let another = EncoderConfig { ffmpeg: "/bin/ls".into(), ..config(30, 0) };
+    let mut run = Run::start(&another, limits());
+    (run.pictures, run.sound) = (None, None);
+    let output = run.output(0);
+    let Some(Err(EncoderError::Exited { status, stderr })) = &output.ended else { panic!("{:?}", output.ended) };
+    assert!(status.contains('2') && stderr.contains("ls"), "{status}: {stderr}");
+
+    let off = EncoderConfig { start: 1600, ..config(30, 0) };
+    assert!(matches!(Encoder::start(&off, &Guard::disabled(), |_| ()), Err(EncoderError::Start { .. })));
+}
+
+#[test]
+fn pictures_off_the_grid_are_refused() {
+    let config = config(30, 102_400);
+    let mut run = Run::start(&config, limits());
+    let mut pictures = run.pictures.take().unwrap();
+    let good = picture(&config, 0);
+    let mut refused = |slot: u64, bytes: &[u8]| match pictures.write(slot, bytes) {
+        Ok(()) => None,
+        Err(e) => Some((e.kind() == io::ErrorKind::InvalidInput, e.to_string())),
+    };
+    assert!(refused(104_000, &good).unwrap().1.contains("outside 102400..=102400"), "the first is at the start");
+    assert!(refused(102_400, &good[1..]).unwrap().0, "wrong size");
+    assert_eq!(refused(102_400, &good), None);
+    for (slot, why) in [(102_400, "twice"), (102_401, "off"), (2 * 102_400 + 1600, "leaves a segment start out")] {
+        assert!(refused(slot, &good).unwrap().0, "{why}");
+    }
+    assert_eq!(refused(2 * 102_400, &good), None);
+    run.encoder.kill();
+    assert!(!run.out.iter().any(|o| matches!(o, EncoderOutput::Ended(_))), "killing says nothing");
+}
+
+#[test]
+fn sound_is_clipped_and_not_wrapped() {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let state = Mutex::new(State { child: None, verdict: None, killed: false });
+    let shared = Arc::new(Shared { limits: limits(), state });
+    let mut sound = SoundInput::new(Pipe::new(writer, "sound", shared).unwrap());
+    sound.write(&[0.5, -1.5, 1.5, f32::NAN]).unwrap();
+    drop(sound);
+    let mut bytes = Vec::new();
+    std::fs::File::from(reader).read_to_end(&mut bytes).unwrap();
+    let samples: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+    assert_eq!(samples, [16_384, i16::MIN, i16::MAX, 0]);
+}
