@@ -1,3 +1,3 @@
-//! Segments to what the user gets.
+//! Segments to what the user gets. Knows neither the browser nor any store: bytes in, bytes out.
 
 pub mod mp4;
