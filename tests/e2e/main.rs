@@ -1,0 +1,4 @@
+//! End to end: the real binary, real Chromium and FFmpeg, pages of our own, judged by decoding the file.
+
+mod judge;
+mod synth;
