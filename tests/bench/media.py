@@ -1,47 +1,51 @@
-"""The videos of the bench pages, made once by the static FFmpeg: names and contents as tests/pages ask for them.
+"""The videos of the bench pages, made once by the static FFmpeg: the twin of tests/e2e/media.rs.
 
-Every video repeats after ten flash periods, so that looping goes on in step. The flash is burnt into the picture and the
-beep into the sound of the same file: what a player should show and sound together.
+A flash is burnt into the upper third of the picture and a beep into the sound of the same file, at the same instant: what
+a player should show and sound together. A minute long, so that a recording of the bench sees no loop.
 """
 import subprocess
 
-from judge import BEEP_HZ, PERIOD, tool
+from judge import tool
 
-LOOPS = 10
-FLASH_SECONDS, BEEP_SECONDS = 0.120, 0.080
-SECONDS = LOOPS * PERIOD
+PERIODS = 60
+SAMPLE_RATE = 48_000
 
-# name: (size, pictures per second, region that flashes (x, y, width, height) or None, sound)
-BEEP = f"0.4*sin(2*PI*{BEEP_HZ}*t)*lt(mod(t\\,{PERIOD})\\,{BEEP_SECONDS})"
+# name: (size, pictures per second, pictures from flash to flash or 0, what moves, tone Hz, its gain)
 VIDEOS = {
-    "av30.mp4": ("640x360", 30, (0, 0, 640, 120), BEEP),
-    "av25.mp4": ("640x360", 25, (0, 0, 640, 120), BEEP),
-    "tone300.mp4": ("640x360", 30, None, "0.05*sin(2*PI*300*t)"),
-    "tone500.mp4": ("640x360", 30, None, "0.05*sin(2*PI*500*t)"),
-    "class.mp4": ("320x180", 25, (0, 140, 320, 40), f"{BEEP}+0.03*sin(2*PI*220*t)"),
+    "av30.mp4": ("640x360", 30, 31, "testsrc2=", 440, 0.05),
+    # A camera: soft shapes and the noise of its sensor, which no encoder gets for nothing.
+    "class.mp4": ("320x180", 25, 26, "gradients=speed=0.02:nb_colors=4:", 440, 0.05),
+    "tone300.mp4": ("640x360", 30, 0, "gradients=speed=0.05:nb_colors=5:", 300, 0.1),
+    "tone500.mp4": ("640x360", 30, 0, "testsrc=", 500, 0.1),
 }
+NOISY = {"class.mp4"}
 
 
 def make(directory):
     """Makes what is not there yet."""
     directory.mkdir(parents=True, exist_ok=True)
-    for number, (name, (size, fps, flash, sound)) in enumerate(VIDEOS.items()):
+    for name, video in VIDEOS.items():
         file = directory / name
         if file.exists():
             continue
-        # Two sources that move in different ways, so that the three videos are not one.
-        picture = f"testsrc2=s={size}:r={fps}:d={SECONDS}" if number % 2 == 0 else \
-            f"mandelbrot=s={size}:r={fps}:end_pts={fps * 60}"
-        filters = "format=yuv420p"
-        if flash:
-            x, y, width, height = flash
-            for color, when in (("0x181818", f"gte(mod(t\\,{PERIOD})\\,{FLASH_SECONDS})"),
-                                ("white", f"lt(mod(t\\,{PERIOD})\\,{FLASH_SECONDS})")):
-                filters += f",drawbox=x={x}:y={y}:w={width}:h={height}:color={color}:t=fill:enable='{when}'"
         part = file.with_suffix(".part")
-        subprocess.run(
-            [tool("ffmpeg"), "-v", "error", "-y", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i",
-             f"aevalsrc='{sound}':s=48000", "-t", str(SECONDS), "-vf", filters, "-c:v", "libx264", "-preset", "fast",
-             "-crf", "23", "-g", str(fps), "-c:a", "aac", "-b:a", "96k", "-ac", "2", "-movflags", "+faststart", "-f",
-             "mp4", str(part)], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([tool("ffmpeg"), "-v", "error", "-y", *sources(*video, noisy=name in NOISY), "-c:v", "libx264",
+                        "-preset", "veryfast", "-crf", "28", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a",
+                        "160k", "-movflags", "+faststart", "-f", "mp4", str(part)], check=True, stdin=subprocess.DEVNULL)
         part.rename(file)
+
+
+def sources(size, fps, period, motion, tone, gain, noisy):
+    """FFmpeg's input options for picture and sound."""
+    samples = SAMPLE_RATE // fps
+    picture = f"{motion}s={size}:r={fps}" + (",noise=alls=3:allf=t" if noisy else "")
+    sound = f"{gain}*sin(2*PI*{tone}*n/{SAMPLE_RATE})"
+    seconds = 62.0
+    if period:
+        seconds = period * PERIODS / fps
+        first, last = period // 2, period // 2 + fps * 12 // 100 - 1
+        picture += (",drawbox=0:0:iw:ih/3:0x181818:fill,"
+                    f"drawbox=0:0:iw:ih/3:white:fill:enable='between(mod(n,{period}),{first},{last})'")
+        sound += (f"+0.5*sin(2*PI*2000*mod(n-{first * samples},{period * samples})/{SAMPLE_RATE})"
+                  f"*lt(mod(n+{(period - first) * samples},{period * samples}),3840)")
+    return ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"aevalsrc='{sound}':s={SAMPLE_RATE}", "-t", str(seconds)]

@@ -14,7 +14,7 @@ MEDIA = ROOT / "target/bench/media"
 # code: upper left corner of the bar code and the side of its cells. flash: a patch that lights up with the beep.
 LAYOUT = {
     "static": {"code": None, "flash": None},
-    "class": {"code": (960, 0, 8), "flash": (970, 150, 300, 20)},
+    "class": {"code": (960, 0, 8), "flash": (970, 30, 300, 25)},
     "animation": {"code": (0, 0, 8), "flash": (10, 30, 300, 20)},
     "three-videos": {"code": (0, 0, 8), "flash": (330, 30, 300, 60)},
 }
