@@ -9,6 +9,9 @@ pub const CHROMIUM: &str = "PANOREC_CHROMIUM";
 /// `make setup` puts it for a build in `target/`), then `ffmpeg` on `PATH`.
 pub const FFMPEG: &str = "PANOREC_FFMPEG";
 
+/// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`.
+pub const LOG: &str = "PANOREC_LOG";
+
 /// Debian's binary behind its wrapper script, which adds flags of its own.
 const DEBIAN_CHROMIUM: &str = "/usr/lib/chromium/chromium";
 
@@ -55,6 +58,12 @@ pub fn ffmpeg_path() -> Result<PathBuf, MissingTool> {
         return if is_program(&path) { Ok(path) } else { Err(missing(format!(" at {}", path.display()))) };
     }
     beside_us("ffmpeg").or_else(|| on_path("ffmpeg")).ok_or_else(|| missing(" on PATH".into()))
+}
+
+/// What is logged.
+pub fn log_filter() -> String {
+    // chromiumoxide reports every event that its protocol version does not know.
+    given(LOG).map_or_else(|| "warn,chromiumoxide=off".into(), |v| v.to_string_lossy().into_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]

@@ -1,12 +1,48 @@
-//! Command line.
+//! The command line: `panorec VERB …`.
 
+mod record;
+mod terminal;
+
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::recording::process::{GUARD_VERB, run_guard};
+
+/// Records any web page, picture and sound, as a person sees and hears it.
+#[derive(Debug, Parser)]
+#[command(name = "panorec", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Record a page into an MP4 file
+    Record(record::Args),
+    /// Make an MP4 file of what a recording that was killed has left behind
+    Assemble(record::AssembleArgs),
+}
 
 /// Runs the verb on the command line.
 pub fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|verb| verb == crate::recording::process::GUARD_VERB) {
-        crate::recording::process::run_guard(std::io::stdin());
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|verb| verb == GUARD_VERB) {
+        run_guard(std::io::stdin());
+        return ExitCode::SUCCESS;
     }
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    terminal::init_log();
+    match cli.verb {
+        Verb::Record(args) => record::run(&args),
+        Verb::Assemble(args) => record::assemble(&args),
+    }
 }

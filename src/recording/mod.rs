@@ -1,6 +1,8 @@
 //! Page to segments: browser, display, sound and encoder of one generation.
 
 pub mod browser;
+pub mod cadence;
+pub mod capture;
 pub mod clock;
 pub mod display;
 pub mod encoder;

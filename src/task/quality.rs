@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::task::timeline::seconds;
+
 /// Why wall time is missing from the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum GapReason {
@@ -59,4 +61,58 @@ pub struct Quality {
     pub silent: Vec<Stretch>,
     /// Stretches longer than 5 s in which the picture was of one colour.
     pub blank: Vec<Stretch>,
+}
+
+/// Collects stretches of something being so, along the recorded time.
+#[derive(Debug, Clone, Default)]
+pub struct StretchMeter {
+    since: Option<u64>,
+    end: u64,
+    found: Vec<Stretch>,
+}
+
+impl StretchMeter {
+    /// From recorded sample `at` to the next call's it is so, or not.
+    pub fn note(&mut self, at: u64, so: bool) {
+        self.end = self.end.max(at);
+        match (self.since, so) {
+            (None, true) => self.since = Some(at),
+            (Some(since), false) => {
+                self.since = None;
+                self.add(since, at);
+            }
+            _ => {}
+        }
+    }
+
+    /// The stretches longer than [`STRETCH_SECONDS`] of a recording that ends at recorded sample `end`.
+    pub fn finish(mut self, end: u64) -> Vec<Stretch> {
+        if let Some(since) = self.since.take() {
+            self.add(since, end.max(since));
+        }
+        self.found
+    }
+
+    fn add(&mut self, from: u64, to: u64) {
+        let duration = seconds(to - from);
+        if duration > STRETCH_SECONDS {
+            self.found.push(Stretch { start: seconds(from), duration });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_long_stretches_are_listed() {
+        let mut meter = StretchMeter::default();
+        for (second, so) in [(0, true), (5, false), (6, true), (8, true), (12, false), (13, true)] {
+            meter.note(second * 48_000, so);
+        }
+        let found = meter.finish(20 * 48_000);
+        let expected = [(6.0, 6.0), (13.0, 7.0)].map(|(start, duration)| Stretch { start, duration });
+        assert_eq!(found, expected);
+    }
 }

@@ -1,0 +1,137 @@
+//! Encoder output into the chunk store and, at the same time, into the growing file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::delivery::mp4::{Movie, Mp4Error};
+use crate::platform::{ChunkStore, HeadLastObject, StoreError};
+use crate::recording::encoder::{EncoderError, EncoderOutput};
+use crate::task::segment::{ChunkName, Segment, chunk_key};
+
+/// Segments that wait for the store: half a minute. Beyond it the encoder waits, and the display skips slots.
+pub const QUEUE: usize = 16;
+
+/// Why media cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// The store or the file.
+    #[error("what was recorded cannot be stored")]
+    Store(#[from] StoreError),
+    /// A segment that does not fit the file.
+    #[error("what was recorded cannot be assembled")]
+    Assemble(#[from] Mp4Error),
+}
+
+/// Where media goes.
+pub struct Media {
+    /// Segments, one by one.
+    pub chunks: Arc<dyn ChunkStore>,
+    /// The file.
+    pub target: Box<dyn HeadLastObject>,
+    /// Task and generation, for the names of chunks.
+    pub task: String,
+    /// See `task`.
+    pub generation: u32,
+}
+
+/// What the writer reports while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MediaStatus {
+    /// Bytes of media kept.
+    pub bytes: u64,
+    /// Nothing more can be kept.
+    pub failed: bool,
+    /// The encoder has ended.
+    pub ended: bool,
+}
+
+/// What is left when the encoder has said its last.
+pub struct MediaEnd {
+    media: Media,
+    movie: Option<Movie>,
+    keys: Vec<String>,
+    /// How encoding ended.
+    pub encoder: Result<(), EncoderError>,
+    /// Why not everything was kept.
+    pub error: Option<MediaError>,
+}
+
+/// Stores everything from `outputs` until they end.
+pub async fn write(media: Media, mut outputs: mpsc::Receiver<EncoderOutput>, status: watch::Sender<MediaStatus>) -> MediaEnd {
+    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None };
+    while let Some(output) = outputs.recv().await {
+        let result = match output {
+            EncoderOutput::Ended(result) => {
+                end.encoder = result;
+                status.send_modify(|s| s.ended = true);
+                continue;
+            }
+            // After a failure the rest is taken and dropped, so that the encoder can end.
+            _ if end.error.is_some() => continue,
+            EncoderOutput::Init(init) => end.init(init).await,
+            EncoderOutput::Segment(segment) => end.segment(segment).await,
+        };
+        match result {
+            Ok(bytes) => status.send_modify(|s| s.bytes += bytes),
+            Err(error) => {
+                end.error = Some(error);
+                status.send_modify(|s| s.failed = true);
+            }
+        }
+    }
+    end
+}
+
+impl MediaEnd {
+    async fn put(&mut self, name: ChunkName, bytes: Bytes) -> Result<(), StoreError> {
+        let key = chunk_key(&self.media.task, self.media.generation, name);
+        self.media.chunks.put(&key, bytes).await?;
+        self.keys.push(key);
+        Ok(())
+    }
+
+    async fn init(&mut self, init: Bytes) -> Result<u64, MediaError> {
+        self.movie = Some(Movie::new(&init)?);
+        self.put(ChunkName::Init, init).await?;
+        Ok(0)
+    }
+
+    async fn segment(&mut self, segment: Segment) -> Result<u64, MediaError> {
+        self.put(ChunkName::Segment(segment.index), segment.bytes.clone()).await?;
+        let Some(movie) = &mut self.movie else { return Ok(0) };
+        let payload = movie.push(&segment)?;
+        let bytes = payload.len() as u64;
+        self.media.target.append(payload).await?;
+        Ok(bytes)
+    }
+
+    /// Recorded samples that were kept.
+    pub fn recorded(&self) -> u64 {
+        self.movie.as_ref().map_or(0, Movie::recorded)
+    }
+
+    /// Puts the file together and removes the chunks. Without media nothing is left behind. Returns the file's size, or
+    /// `None` when there is no file.
+    pub async fn finish(self, end: u64) -> Result<Option<u64>, MediaError> {
+        let Media { chunks, target, .. } = self.media;
+        let recorded = end.min(self.movie.as_ref().map_or(0, Movie::recorded));
+        let size = match self.movie {
+            Some(movie) if recorded > 0 => {
+                let head = movie.head(recorded, target.head_alignment())?;
+                let size = head.len() as u64 + movie.payload();
+                target.finish(head).await?;
+                Some(size)
+            }
+            _ => {
+                target.abort().await?;
+                None
+            }
+        };
+        for key in &self.keys {
+            chunks.delete(key).await?;
+        }
+        Ok(size)
+    }
+}

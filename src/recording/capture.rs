@@ -1,0 +1,359 @@
+//! Picture and sound of one browser into segments: display and sound card on one side, the encoder on the other.
+//!
+//! Threads: the display and the sound sink each hand over on their own thread and never block; a feed thread each
+//! writes to FFmpeg's pipes, which may block. What may pile up between is bounded: pictures by the display's pool (it
+//! then skips slots), sound by [`MAX_SOUND_BACKLOG`] (the encoder is then stuck, and says so).
+//!
+//! [`Capture::open`] and [`Capture::close`] choose one wall sample for both, so that every pause cuts picture and sound
+//! at the same place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::clock::MediaClock;
+use super::display::{self, Display, Frame};
+use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SoundInput};
+use super::process::Guard;
+use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
+use crate::task::quality::{Stretch, StretchMeter};
+use crate::task::spec::RecordingSpec;
+use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
+
+/// Sound on its way to the encoder: longer than any hiccup, 4 MB.
+const MAX_SOUND_BACKLOG: u64 = 10 * SAMPLE_RATE;
+/// Pictures on their way to the encoder; the display's pool is the tighter bound.
+const MAX_FRAMES: usize = 64;
+/// Time for the last picture and the last sound to arrive after a closing: some slots and the sound sink's longest sleep.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Peak below which nobody hears anything: −66 dBFS.
+const SILENCE_PEAK: f32 = 0.0005;
+/// How far the picture's stamps are ahead of the sound's on average, as measured with flashes and beeps of a page
+/// (`make bench`); the sound is shifted by as much. Chromium shows a video frame for the refresh after the one it is
+/// drawn in, and our slot stamps already name that refresh, so little is left.
+const SOUND_SHIFT: i64 = 0;
+
+/// Where a capture keeps its sockets and what it is of.
+#[derive(Debug, Clone)]
+pub struct CaptureConfig {
+    /// Private directory for the sockets.
+    pub run_dir: PathBuf,
+    /// FFmpeg.
+    pub ffmpeg: PathBuf,
+    /// Recorded sample at which this capture starts; on the segment grid.
+    pub start: u64,
+}
+
+enum SoundOrder {
+    Block(SoundBlock),
+    Open(u64),
+    Close(u64, Sender<()>),
+}
+
+/// Levels and stretches, written by the feeds.
+#[derive(Debug, Default)]
+struct Meters {
+    /// Highest absolute sample since the last look, in millionths.
+    peak_millionths: AtomicU64,
+    sound_backlog: AtomicU64,
+    silent: Mutex<StretchMeter>,
+    blank: Mutex<StretchMeter>,
+}
+
+/// What a capture has done so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CaptureCounts {
+    /// Of the display.
+    pub pictures: display::Counts,
+    /// Of the sound sink.
+    pub sound: SoundStats,
+    /// Longest time by which the display woke late since the last look, µs.
+    pub display_lateness_us: u64,
+    /// Highest level since the last look, 0 to 1.
+    pub peak: f32,
+    /// Stamp delay of the newest pictures, ms.
+    pub stamp_delay_ms: Option<f64>,
+}
+
+/// What a finished capture leaves.
+#[derive(Debug)]
+pub struct CaptureEnd {
+    /// Recorded sample of the end.
+    pub end: u64,
+    /// The last counts.
+    pub counts: CaptureCounts,
+    /// By how much sound is stamped later than it was played.
+    pub sound_shift_ms: f64,
+    /// Silent stretches.
+    pub silent: Vec<Stretch>,
+    /// Blank stretches.
+    pub blank: Vec<Stretch>,
+}
+
+/// A running capture. Dropping it ends everything at once and loses what is in flight.
+pub struct Capture {
+    clock: MediaClock,
+    rate: FrameRate,
+    gate: Gate,
+    display: Display,
+    sound: Sound,
+    sound_orders: Sender<SoundOrder>,
+    frames: Arc<Mutex<Option<SyncSender<Frame>>>>,
+    feeds: Vec<JoinHandle<()>>,
+    encoder: Encoder,
+    meters: Arc<Meters>,
+}
+
+impl Capture {
+    /// Starts display, sound and encoder. Nothing is recorded before [`open`](Self::open). `out` gets the encoder's
+    /// output on a thread of its own.
+    pub fn start(
+        config: &CaptureConfig,
+        spec: &RecordingSpec,
+        guard: &Arc<Guard>,
+        out: impl FnMut(EncoderOutput) + Send + 'static,
+    ) -> Result<Self, CaptureError> {
+        let clock = MediaClock::start();
+        let encoder = EncoderConfig {
+            ffmpeg: config.ffmpeg.clone(),
+            size: spec.size,
+            rate: spec.rate,
+            bitrates: spec.bitrates,
+            start: config.start,
+        };
+        let (encoder, pictures, sounds) = Encoder::start(&encoder, guard, out)?;
+        let meters = Arc::new(Meters::default());
+        let (frame_sender, frames) = mpsc::sync_channel(MAX_FRAMES);
+        let (sound_orders, orders) = mpsc::channel();
+        let feeds = vec![
+            spawn("picture-feed", { let meters = Arc::clone(&meters); move || feed_pictures(&frames, pictures, &meters) })?,
+            spawn("sound-feed", { let meters = Arc::clone(&meters); move || feed_sound(&orders, sounds, &meters) })?,
+        ];
+        let frame_sender = Arc::new(Mutex::new(Some(frame_sender)));
+        let display = display::Config { socket: display_socket(&config.run_dir), size: spec.size, rate: spec.rate, clock };
+        let frames_out = Arc::clone(&frame_sender);
+        let display = Display::start(display, move |frame| {
+            let sender = frames_out.lock().unwrap_or_else(PoisonError::into_inner);
+            sender.as_ref().is_some_and(|s| s.try_send(frame).is_ok())
+        })
+        .map_err(|source| CaptureError::Start { what: "display", source })?;
+        let sink = SoundConfig { socket: sound_socket(&config.run_dir), clock };
+        let (sound_out, backlog) = (sound_orders.clone(), Arc::clone(&meters));
+        let sound = Sound::start(sink, move |block| {
+            // A sound feed that hangs for long is noticed by `check`; until then memory is bounded by dropping.
+            if backlog.sound_backlog.fetch_add(block.frames(), Relaxed) < MAX_SOUND_BACKLOG {
+                let _ = sound_out.send(SoundOrder::Block(block));
+            }
+        })
+        .map_err(|source| CaptureError::Start { what: "sound", source })?;
+        let gate = Gate::new();
+        let rate = spec.rate;
+        Ok(Self { clock, rate, gate, display, sound, sound_orders, frames: frame_sender, feeds, encoder, meters })
+    }
+
+    /// The clock of picture and sound.
+    pub fn clock(&self) -> MediaClock {
+        self.clock
+    }
+
+    /// Records from the next slot on. Returns its wall sample.
+    pub fn open(&mut self) -> u64 {
+        let wall = self.boundary();
+        self.gate.open(wall);
+        self.display.open(wall);
+        let _ = self.sound_orders.send(SoundOrder::Open(wall));
+        wall
+    }
+
+    /// Records nothing from the next slot on. Returns its wall sample.
+    pub fn close(&mut self) -> u64 {
+        let wall = self.boundary();
+        self.close_at(wall);
+        wall
+    }
+
+    fn close_at(&mut self, wall: u64) -> (Receiver<u64>, Receiver<()>) {
+        self.gate.close(wall);
+        let (told, sound) = mpsc::channel();
+        let _ = self.sound_orders.send(SoundOrder::Close(wall, told));
+        (self.display.close(wall), sound)
+    }
+
+    /// Whether anything is recorded now.
+    pub fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// Length recorded so far, in samples.
+    pub fn recorded(&self) -> u64 {
+        self.gate.recorded(self.clock.now()).unwrap_or_else(|| self.gate.recorded_until_close())
+    }
+
+    /// Uses every `divisor`-th slot only.
+    pub fn divide(&self, divisor: u64) {
+        self.display.divide(divisor);
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> CaptureCounts {
+        let display = self.display.stats();
+        CaptureCounts {
+            pictures: display.counts(),
+            sound: self.sound.stats(),
+            display_lateness_us: display.take_lateness_us(),
+            peak: self.meters.peak_millionths.swap(0, Relaxed) as f32 / 1e6,
+            stamp_delay_ms: display.stamp_delay_ms(),
+        }
+    }
+
+    /// Says when something has died or hangs that a recording needs.
+    pub fn check(&self) -> Result<(), CaptureError> {
+        if !self.display.is_running() {
+            return Err(CaptureError::Lost { what: "display" });
+        }
+        if self.meters.sound_backlog.load(Relaxed) >= MAX_SOUND_BACKLOG {
+            return Err(CaptureError::Lost { what: "sound feed" });
+        }
+        Ok(())
+    }
+
+    /// Wall sample at which the open span will have recorded `limit`, on a slot.
+    fn wall_at(&self, limit: u64) -> Option<u64> {
+        let opened = self.gate.opened_at().filter(|_| self.gate.is_open())?;
+        let before = self.gate.recorded(opened)?;
+        Some((opened + limit.saturating_sub(before)).next_multiple_of(self.rate.slot()))
+    }
+
+    /// Ends the recording, at recorded sample `limit` if that has not passed: the last picture and sound go to the encoder, its last output comes, nothing is left running.
+    /// Blocks for a bounded time.
+    pub fn finish(mut self, limit: Option<u64>) -> CaptureEnd {
+        let soonest = self.boundary();
+        let wall = match self.gate.closed_at() {
+            Some(closed) => closed,
+            None => limit.and_then(|l| self.wall_at(l)).filter(|w| (soonest..soonest + SAMPLE_RATE).contains(w)).unwrap_or(soonest),
+        };
+        let (pictures, sound) = self.close_at(wall);
+        // Without an answer the feed has died with the encoder, which says so itself.
+        let _ = sound.recv_timeout(CLOSING);
+        let _ = pictures.recv_timeout(CLOSING);
+        let end = self.gate.recorded_until_close();
+        let counts = self.counts();
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(self.display);
+        self.sound.stop();
+        drop(self.sound_orders);
+        self.encoder.finish(end);
+        for feed in self.feeds {
+            let _ = feed.join();
+        }
+        let stretches = |meter: &Mutex<StretchMeter>| {
+            std::mem::take(&mut *meter.lock().unwrap_or_else(PoisonError::into_inner)).finish(end)
+        };
+        let sound_shift_ms = SOUND_SHIFT as f64 * 1000.0 / SAMPLE_RATE as f64;
+        CaptureEnd { end, counts, sound_shift_ms, silent: stretches(&self.meters.silent), blank: stretches(&self.meters.blank) }
+    }
+
+    /// The first slot that neither display nor sound has handed over: their hand-overs lie in the past.
+    fn boundary(&self) -> u64 {
+        (self.clock.now() / self.rate.slot() + 2) * self.rate.slot()
+    }
+}
+
+/// Socket of the display in a run directory.
+pub fn display_socket(run_dir: &Path) -> PathBuf {
+    run_dir.join("wayland-0")
+}
+
+/// Socket of the sound sink in a run directory.
+pub fn sound_socket(run_dir: &Path) -> PathBuf {
+    run_dir.join("pulse")
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, CaptureError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map_err(|source| CaptureError::Start { what: "feed", source })
+}
+
+fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters) {
+    for frame in frames {
+        meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(frame.recorded, frame.blank);
+        if encoder.write(frame.recorded, frame.picture.i420()).is_err() {
+            return; // the encoder has ended, and says why
+        }
+    }
+}
+
+fn feed_sound(orders: &Receiver<SoundOrder>, encoder: SoundInput, meters: &Meters) {
+    let mut feed = SoundFeed { gate: Gate::new(), encoder: Some(encoder), reached: 0, closing: None };
+    for order in orders {
+        match order {
+            SoundOrder::Block(block) => {
+                meters.sound_backlog.fetch_sub(block.frames(), Relaxed);
+                feed.block(&block, meters);
+            }
+            SoundOrder::Open(wall) => feed.gate.open(wall),
+            SoundOrder::Close(wall, told) => {
+                feed.gate.close(wall);
+                feed.closing = Some((wall, told));
+            }
+        }
+        feed.closed();
+    }
+}
+
+struct SoundFeed {
+    gate: Gate,
+    encoder: Option<SoundInput>,
+    /// Wall sample up to which sound has come, shifted.
+    reached: u64,
+    closing: Option<(u64, Sender<()>)>,
+}
+
+impl SoundFeed {
+    fn block(&mut self, block: &SoundBlock, meters: &Meters) {
+        let start = block.start.saturating_add_signed(SOUND_SHIFT);
+        for (offset, len, recorded) in self.gate.cut(start, block.frames()) {
+            let samples = &block.samples[offset as usize * 2..(offset + len) as usize * 2];
+            let peak = if block.silent { 0.0 } else { samples.iter().fold(0.0_f32, |p, s| p.max(s.abs())) };
+            meters.peak_millionths.fetch_max((peak * 1e6) as u64, Relaxed);
+            meters.silent.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, peak < SILENCE_PEAK);
+            if self.encoder.as_mut().is_some_and(|e| e.write(samples).is_err()) {
+                self.encoder = None; // it has ended, and says why
+            }
+        }
+        self.reached = start + block.frames();
+    }
+
+    fn closed(&mut self) {
+        if let Some((wall, told)) = self.closing.take_if(|(wall, _)| *wall <= self.reached) {
+            let _ = (wall, told.send(()));
+        }
+    }
+}
+
+/// Why a capture cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A part cannot be started.
+    #[error("{what} cannot be started")]
+    Start {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A part has ended or hangs.
+    #[error("{what} is lost")]
+    Lost {
+        /// Which.
+        what: &'static str,
+    },
+    /// The encoder.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+}

@@ -1,0 +1,52 @@
+//! Bad input gets one clear message that names the field, the bound and the way out, and exit status 2; nothing is left.
+
+use std::process::{Command, Output};
+
+fn panorec(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_panorec")).args(args).output().expect("panorec runs")
+}
+
+fn refusal(args: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("never.mp4");
+    let mut all = vec!["record", "--output", output.to_str().unwrap()];
+    all.extend(args);
+    let result = panorec(&all);
+    assert_eq!(result.status.code(), Some(2), "{result:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    String::from_utf8(result.stderr).unwrap()
+}
+
+#[test]
+fn every_bad_argument_is_named_with_its_bound_and_the_way_out() {
+    let url = "http://example.com/";
+    let cases: [(&[&str], &[&str]); 12] = [
+        (&["ftp://example.com/"], &["RecordURL", "http and https"]),
+        (&["example.com"], &["RecordURL", "https://host/path"]),
+        (&[url, "--width", "1281"], &["Width", "odd", "1280 or 1282"]),
+        (&[url, "--height", "2562"], &["Height", "2560"]),
+        (&[url, "--fps", "29"], &["--fps", "24, 25, 30"]),
+        (&[url, "--bitrate", "50k"], &["Bitrate", "100..=20000"]),
+        (&[url, "--bitrate", "fast"], &["--bitrate", "2500k"]),
+        (&[url, "--audio-bitrate", "500"], &["AudioBitrate", "32..=320"]),
+        (&[url, "--duration", "soon"], &["--duration", "10s"]),
+        (&[url, "--duration", "0"], &["--duration", "Ctrl-C"]),
+        (&[url, "--ready-timeout", "5s"], &["--ready-timeout", "--manual-start"]),
+        (&[url, "--allow-address", "localhost"], &["--allow-address", "127.0.0.0/8"]),
+    ];
+    for (args, expected) in cases {
+        let message = refusal(args);
+        for word in expected {
+            assert!(message.contains(word), "{args:?}: `{message}` does not say `{word}`");
+        }
+    }
+}
+
+#[test]
+fn help_lists_every_option_of_record() {
+    let help = String::from_utf8(panorec(&["record", "--help"]).stdout).unwrap();
+    let options = ["--output", "--duration", "--width", "--height", "--fps", "--bitrate", "--manual-start", "--ready-timeout", "--allow-address", "--json"];
+    for option in options {
+        assert!(help.contains(option), "{option}");
+    }
+}
