@@ -14,8 +14,8 @@ fn main() -> ExitCode {
         eprintln!("usage: judge FILE");
         return ExitCode::FAILURE;
     };
-    let judged = judge::Evidence::of(&path)
-        .and_then(|e| serde_json::to_string_pretty(&e.report()).map_err(|e| e.to_string()));
+    let judged =
+        judge::Evidence::of(&path).and_then(|e| serde_json::to_string_pretty(&e.report()).map_err(|e| e.to_string()));
     match judged {
         Ok(report) => {
             println!("{report}");

@@ -1,1 +1,5 @@
-fn main(){ if std::env::args().nth(1).as_deref()==Some("__guard"){panorec::recording::process::run_guard(std::io::stdin())} }
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("__guard") {
+        panorec::recording::process::run_guard(std::io::stdin())
+    }
+}

@@ -67,7 +67,9 @@ pub struct Args {
 
 fn network(text: &str) -> Result<ipnet::IpNet, String> {
     let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse().or_else(|_| address()).map_err(|_| format!("`{text}` is not a network; write it like 127.0.0.0/8 or ::1/128"))
+    text.parse()
+        .or_else(|_| address())
+        .map_err(|_| format!("`{text}` is not a network; write it like 127.0.0.0/8 or ::1/128"))
 }
 
 /// The final JSON object.
@@ -97,7 +99,8 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(job) => job,
         Err(message) => return refuse(args.json, &message, ExitCode::FAILURE),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return refuse(args.json, &format!("cannot start: {error}"), ExitCode::FAILURE),
@@ -157,7 +160,8 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
 async fn drive(job: Job) -> Outcome {
     let (sender, commands) = mpsc::channel(4);
     tokio::spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
             return;
         };
         loop {
@@ -186,7 +190,13 @@ fn report(args: &Args, outcome: &Outcome) -> ExitCode {
         print_json(&report);
     } else if let (Some(output), Some(saved)) = (&output, &outcome.saved) {
         let q = &outcome.quality;
-        println!("{output}: {:.2} s, {:.1} MB, {:.2} fps, {} dropped", saved.duration, saved.size as f64 / 1e6, q.frame_rate, q.frames_dropped);
+        println!(
+            "{output}: {:.2} s, {:.1} MB, {:.2} fps, {} dropped",
+            saved.duration,
+            saved.size as f64 / 1e6,
+            q.frame_rate,
+            q.frames_dropped
+        );
         for gap in &q.gaps {
             println!("gap at {:.1} s: {:.1} s missing ({:?})", gap.start, gap.duration, gap.reason);
         }

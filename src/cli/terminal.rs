@@ -9,7 +9,11 @@ use crate::generation::Progress;
 /// Sends the log to standard error, readable.
 pub fn init_log() {
     let filter = EnvFilter::try_new(crate::config::log_filter()).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .try_init();
 }
 
 /// A line that is written over, on a terminal; nothing elsewhere.
@@ -70,6 +74,9 @@ mod tests {
             peak: 0.1,
             divisor: 2,
         };
-        assert_eq!(describe(&progress), "recording 01:02:05  30 fps, rate 1/2 (too little CPU)  2 dropped  12.3 MB  sound -20 dB");
+        assert_eq!(
+            describe(&progress),
+            "recording 01:02:05  30 fps, rate 1/2 (too little CPU)  2 dropped  12.3 MB  sound -20 dB"
+        );
     }
 }

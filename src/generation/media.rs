@@ -59,7 +59,11 @@ pub struct MediaEnd {
 }
 
 /// Stores everything from `outputs` until they end.
-pub async fn write(media: Media, mut outputs: mpsc::Receiver<EncoderOutput>, status: watch::Sender<MediaStatus>) -> MediaEnd {
+pub async fn write(
+    media: Media,
+    mut outputs: mpsc::Receiver<EncoderOutput>,
+    status: watch::Sender<MediaStatus>,
+) -> MediaEnd {
     let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None };
     while let Some(output) = outputs.recv().await {
         let result = match output {

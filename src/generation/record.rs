@@ -245,7 +245,8 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, progress: impl 
         Ok(stopped) => (stopped, None),
         Err(trouble) => (Stopped::Failed, Some(trouble)),
     };
-    let ended = Ended { stopped, trouble, capture: capture.filter(|_| begun), gaps, reduced_seconds: cadence.reduced_looks() };
+    let ended =
+        Ended { stopped, trouble, capture: capture.filter(|_| begun), gaps, reduced_seconds: cadence.reduced_looks() };
     let mut outcome = conclude(ended, writer, timings).await;
     outcome.timings.finish_ms = stopping.elapsed().as_millis() as u64;
     outcome

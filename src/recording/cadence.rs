@@ -127,7 +127,11 @@ mod tests {
         let mut cadence = Cadence::default();
         assert_eq!(run(&mut cadence, QUIET, 10), []);
         assert_eq!(run(&mut cadence, STARVED, 2), [2]);
-        assert_eq!(run(&mut cadence, Look { drawn: 15, ..STARVED }, 4), [], "every second slot is drawn: no need for more");
+        assert_eq!(
+            run(&mut cadence, Look { drawn: 15, ..STARVED }, 4),
+            [],
+            "every second slot is drawn: no need for more"
+        );
         assert_eq!(run(&mut cadence, Look { drawn: 8, ..STARVED }, 2), [3]);
         assert_eq!(run(&mut cadence, Look { drawn: 10, ..QUIET }, 10), [2, 1]);
         assert!(cadence.reduced_looks() > 10);

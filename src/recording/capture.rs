@@ -130,11 +130,18 @@ impl Capture {
         let (frame_sender, frames) = mpsc::sync_channel(MAX_FRAMES);
         let (sound_orders, orders) = mpsc::channel();
         let feeds = vec![
-            spawn("picture-feed", { let meters = Arc::clone(&meters); move || feed_pictures(&frames, pictures, &meters) })?,
-            spawn("sound-feed", { let meters = Arc::clone(&meters); move || feed_sound(&orders, sounds, &meters) })?,
+            spawn("picture-feed", {
+                let meters = Arc::clone(&meters);
+                move || feed_pictures(&frames, pictures, &meters)
+            })?,
+            spawn("sound-feed", {
+                let meters = Arc::clone(&meters);
+                move || feed_sound(&orders, sounds, &meters)
+            })?,
         ];
         let frame_sender = Arc::new(Mutex::new(Some(frame_sender)));
-        let display = display::Config { socket: display_socket(&config.run_dir), size: spec.size, rate: spec.rate, clock };
+        let display =
+            display::Config { socket: display_socket(&config.run_dir), size: spec.size, rate: spec.rate, clock };
         let frames_out = Arc::clone(&frame_sender);
         let display = Display::start(display, move |frame| {
             let sender = frames_out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +241,10 @@ impl Capture {
         let soonest = self.boundary();
         let wall = match self.gate.closed_at() {
             Some(closed) => closed,
-            None => limit.and_then(|l| self.wall_at(l)).filter(|w| (soonest..soonest + SAMPLE_RATE).contains(w)).unwrap_or(soonest),
+            None => limit
+                .and_then(|l| self.wall_at(l))
+                .filter(|w| (soonest..soonest + SAMPLE_RATE).contains(w))
+                .unwrap_or(soonest),
         };
         let (pictures, sound) = self.close_at(wall);
         // Without an answer the feed has died with the encoder, which says so itself.
@@ -254,7 +264,13 @@ impl Capture {
             std::mem::take(&mut *meter.lock().unwrap_or_else(PoisonError::into_inner)).finish(end)
         };
         let sound_shift_ms = SOUND_SHIFT as f64 * 1000.0 / SAMPLE_RATE as f64;
-        CaptureEnd { end, counts, sound_shift_ms, silent: stretches(&self.meters.silent), blank: stretches(&self.meters.blank) }
+        CaptureEnd {
+            end,
+            counts,
+            sound_shift_ms,
+            silent: stretches(&self.meters.silent),
+            blank: stretches(&self.meters.blank),
+        }
     }
 
     /// The first slot that neither display nor sound has handed over: their hand-overs lie in the past.

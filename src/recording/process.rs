@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Bytes of stderr that an error message quotes at most: enough for FFmpeg's and Chromium's last words.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
@@ -131,7 +131,7 @@ impl Command {
     pub fn new(program: &Path, name: &'static str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the room that starts children")]
         let mut inner = process::Command::new(program);
-        inner.env_clear().process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        inner.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Self { name, inner, fds: Vec::new(), nice: None }
     }
     /// Adds an argument.
@@ -164,7 +164,8 @@ impl Command {
         self.fds.push((fd, as_fd));
         self
     }
-    /// Asks for a niceness; ignored where it is not permitted.
+    /// Asks for a niceness; ignored where it is not permitted. The child gets a session of its own: where the scheduler
+    /// groups by session (`sched_autogroup`), niceness counts against others only when the session has it.
     pub fn priority(mut self, nice: i32) -> Self {
         self.nice = Some(nice);
         self
@@ -173,16 +174,24 @@ impl Command {
     /// Starts it.
     pub fn spawn(mut self, guard: &Arc<Guard>) -> io::Result<Child> {
         let fds: Vec<(RawFd, RawFd)> = self.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
-        if !fds.is_empty() {
+        let nice = self.nice.map(|nice| (nice, nice.to_string()));
+        if nice.is_none() {
+            self.inner.process_group(0);
+        }
+        if nice.is_some() || !fds.is_empty() {
             // SAFETY: only async-signal-safe calls between fork and exec; the descriptors outlive the spawn.
-            unsafe { self.inner.pre_exec(move || hand_over(&fds)) };
+            unsafe {
+                self.inner.pre_exec(move || {
+                    if let Some((nice, text)) = &nice {
+                        own_session(*nice, text.as_bytes())?;
+                    }
+                    hand_over(&fds)
+                })
+            };
         }
         let mut inner = self.inner.spawn()?;
         let id = inner.id();
         guard.say(b"group ", id.to_string().as_bytes());
-        if let (Some(nice), Some(pid)) = (self.nice, Pid::from_raw(id as i32)) {
-            let _ = setpriority_process(Some(pid), nice);
-        }
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let drain = match inner.stderr.take() {
             Some(stderr) => {
@@ -197,6 +206,23 @@ impl Command {
         };
         Ok(Child { name: self.name, inner, guard: Arc::clone(guard), tail, drain, reaped: None })
     }
+}
+
+/// Runs in the child between fork and exec: a session, which is a group too, and its priority as far as permitted.
+fn own_session(nice: i32, text: &[u8]) -> io::Result<()> {
+    // SAFETY: system calls only; the path is a constant with its terminator, the text is alive during the call.
+    unsafe {
+        if libc::setsid() < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+        let autogroup = libc::open(c"/proc/self/autogroup".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if autogroup >= 0 {
+            libc::write(autogroup, text.as_ptr().cast(), text.len());
+            libc::close(autogroup);
+        }
+    }
+    Ok(())
 }
 
 /// Runs in the child between fork and exec.
@@ -374,6 +400,19 @@ mod tests {
         assert!(alive(grandchild));
         let exit = child.end(Duration::from_millis(50));
         assert!(exit.killed);
+        eventually("the grandchild's end", || !alive(grandchild));
+    }
+
+    #[test]
+    fn a_child_with_a_priority_of_its_own_still_ends_with_its_group() {
+        let mut child = shell("nice; sleep 300 & echo $!; wait").priority(5).stdout(Stdio::piped());
+        child = child.env("PATH", "/usr/bin:/bin");
+        let mut child = child.spawn(&Guard::disabled()).unwrap();
+        let mut lines = io::BufReader::new(child.take_stdout().unwrap()).lines();
+        let nice: i32 = lines.next().unwrap().unwrap().parse().unwrap();
+        assert!(nice >= 5);
+        let grandchild: u32 = lines.next().unwrap().unwrap().parse().unwrap();
+        drop(child);
         eventually("the grandchild's end", || !alive(grandchild));
     }
 

@@ -34,9 +34,7 @@ pub enum BoxError {
         missing: u64,
     },
     /// A box smaller than its own header.
-    #[error(
-        "box `{kind}` at byte {at} says it is {size} bytes long, which is less than its header"
-    )]
+    #[error("box `{kind}` at byte {at} says it is {size} bytes long, which is less than its header")]
     Undersized {
         /// Its type.
         kind: FourCc,
@@ -114,18 +112,12 @@ impl<'a> BoxRef<'a> {
 
     /// A reader of its fields.
     pub fn fields(&self) -> Fields<'a> {
-        Fields {
-            kind: self.kind,
-            rest: self.body,
-        }
+        Fields { kind: self.kind, rest: self.body }
     }
 
     /// The first child of a type. Positions in it count from this box's body.
     pub fn child(&self, kind: &[u8; 4]) -> Result<BoxRef<'a>, BoxError> {
-        self.find(kind)?.ok_or(BoxError::Missing {
-            kind: FourCc(*kind),
-            parent: self.kind,
-        })
+        self.find(kind)?.ok_or(BoxError::Missing { kind: FourCc(*kind), parent: self.kind })
     }
 
     /// The first child of a type, if there is one.
@@ -169,19 +161,10 @@ impl<'a> Boxes<'a> {
         };
         let size = found.size.unwrap_or(rest.len() as u64);
         let Some(whole) = usize::try_from(size).ok().and_then(|s| rest.get(..s)) else {
-            return Err(BoxError::Truncated {
-                kind: found.kind,
-                at,
-                missing: size - rest.len() as u64,
-            });
+            return Err(BoxError::Truncated { kind: found.kind, at, missing: size - rest.len() as u64 });
         };
         self.at = at + whole.len();
-        Ok(BoxRef {
-            kind: found.kind,
-            at,
-            whole,
-            body: &whole[found.header..],
-        })
+        Ok(BoxRef { kind: found.kind, at, whole, body: &whole[found.header..] })
     }
 }
 
@@ -210,19 +193,13 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The next `N` bytes.
     pub fn take<const N: usize>(&mut self) -> Result<[u8; N], BoxError> {
-        let (field, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(BoxError::Short { kind: self.kind })?;
+        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(BoxError::Short { kind: self.kind })?;
         self.rest = rest;
         Ok(*field)
     }
     /// Passes over `len` bytes.
     pub fn skip(&mut self, len: usize) -> Result<(), BoxError> {
-        self.rest = self
-            .rest
-            .get(len..)
-            .ok_or(BoxError::Short { kind: self.kind })?;
+        self.rest = self.rest.get(len..).ok_or(BoxError::Short { kind: self.kind })?;
         Ok(())
     }
     /// The next 16 bits.
@@ -248,11 +225,7 @@ impl<'a> Fields<'a> {
     }
     /// A field that has 64 bits in version 1 and 32 before.
     pub fn sized(&mut self, version: u8) -> Result<u64, BoxError> {
-        if version == 0 {
-            self.u32().map(u64::from)
-        } else {
-            self.u64()
-        }
+        if version == 0 { self.u32().map(u64::from) } else { self.u64() }
     }
     /// What has not been read.
     pub fn rest(&self) -> &'a [u8] {
@@ -273,19 +246,12 @@ mod tests {
 
     #[test]
     fn siblings_are_walked_with_their_positions() {
-        let bytes = [
-            boxed(b"free", b"ab"),
-            boxed(b"moof", &boxed(b"mfhd", &[0; 8])),
-        ]
-        .concat();
+        let bytes = [boxed(b"free", b"ab"), boxed(b"moof", &boxed(b"mfhd", &[0; 8]))].concat();
         let found: Vec<_> = Boxes::new(&bytes).map(Result::unwrap).collect();
         assert_eq!((found[0].at, found[0].body), (0, &b"ab"[..]));
         assert_eq!((found[1].at, found[1].body_at()), (10, 18));
         assert_eq!(found[1].child(b"mfhd").unwrap().body.len(), 8);
-        assert_eq!(
-            found[1].child(b"traf").unwrap_err().to_string(),
-            "no `traf` box in `moof`"
-        );
+        assert_eq!(found[1].child(b"traf").unwrap_err().to_string(), "no `traf` box in `moof`");
     }
 
     #[test]
@@ -305,27 +271,16 @@ mod tests {
     #[test]
     fn a_stream_reader_is_told_when_more_is_needed() {
         assert_eq!(header(&[0, 0, 0, 9, b'm']).unwrap(), None);
-        assert_eq!(
-            header(&[0, 0, 0, 1, b'm', b'd', b'a', b't', 0]).unwrap(),
-            None
-        );
-        let known = header(&[0, 0, 0, 99, b'm', b'd', b'a', b't'])
-            .unwrap()
-            .unwrap();
+        assert_eq!(header(&[0, 0, 0, 1, b'm', b'd', b'a', b't', 0]).unwrap(), None);
+        let known = header(&[0, 0, 0, 99, b'm', b'd', b'a', b't']).unwrap().unwrap();
         assert_eq!(known.size, Some(99));
     }
 
     #[test]
     fn lying_sizes_are_errors_and_end_the_walk() {
-        let small = boxed(b"free", b"")
-            .iter()
-            .map(|b| if *b == 8 { 7 } else { *b })
-            .collect::<Vec<_>>();
+        let small = boxed(b"free", b"").iter().map(|b| if *b == 8 { 7 } else { *b }).collect::<Vec<_>>();
         let mut walk = Boxes::new(&small);
-        assert!(matches!(
-            walk.next(),
-            Some(Err(BoxError::Undersized { size: 7, .. }))
-        ));
+        assert!(matches!(walk.next(), Some(Err(BoxError::Undersized { size: 7, .. }))));
         assert!(walk.next().is_none());
         let mut beyond = boxed(b"mdat", b"abc");
         beyond[3] = 200;

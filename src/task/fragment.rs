@@ -33,9 +33,7 @@ pub enum FragmentError {
         field: &'static str,
     },
     /// A sample that is not inside an `mdat` of these bytes.
-    #[error(
-        "track {track}: sample {sample} at byte {at}, {size} bytes long, is not inside an `mdat`"
-    )]
+    #[error("track {track}: sample {sample} at byte {at}, {size} bytes long, is not inside an `mdat`")]
     Outside {
         /// Track ID.
         track: u32,
@@ -110,11 +108,7 @@ pub fn read_fragment(bytes: &[u8]) -> Result<Fragment, FragmentError> {
         }
     }
     if moofs.is_empty() {
-        return Err(BoxError::Missing {
-            kind: FourCc(*b"moof"),
-            parent: FourCc(*b"file"),
-        }
-        .into());
+        return Err(BoxError::Missing { kind: FourCc(*b"moof"), parent: FourCc(*b"file") }.into());
     }
     let mut fragment = Fragment::default();
     for moof in moofs {
@@ -136,11 +130,7 @@ fn join(runs: &mut Vec<Run>, run: Run) -> Result<(), FragmentError> {
         return Ok(());
     };
     if before.end() != run.start {
-        return Err(FragmentError::Discontinuous {
-            track: run.track,
-            expected: before.end(),
-            found: run.start,
-        });
+        return Err(FragmentError::Discontinuous { track: run.track, expected: before.end(), found: run.start });
     }
     before.chunks.extend(run.chunks);
     before.samples.extend(run.samples);
@@ -169,34 +159,17 @@ fn read_tfhd(tfhd: &BoxRef<'_>) -> Result<Defaults, FragmentError> {
         });
     }
     if flags & DESCRIPTION_INDEX != 0 && fields.u32()? != 1 {
-        return Err(FragmentError::Unsupported {
-            track,
-            what: "a second sample description",
-        });
+        return Err(FragmentError::Unsupported { track, what: "a second sample description" });
     }
     let mut given = |bit: u32| (flags & bit != 0).then(|| fields.u32()).transpose();
-    Ok(Defaults {
-        track,
-        duration: given(0x8)?,
-        size: given(0x10)?,
-        flags: given(0x20)?,
-    })
+    Ok(Defaults { track, duration: given(0x8)?, size: given(0x10)?, flags: given(0x20)? })
 }
 
-fn read_traf(
-    traf: &BoxRef<'_>,
-    moof_at: usize,
-    payloads: &mut Payloads,
-) -> Result<Option<Run>, FragmentError> {
+fn read_traf(traf: &BoxRef<'_>, moof_at: usize, payloads: &mut Payloads) -> Result<Option<Run>, FragmentError> {
     let defaults = read_tfhd(&traf.child(b"tfhd")?)?;
     let mut tfdt = traf.child(b"tfdt")?.fields();
     let (version, _) = tfdt.version()?;
-    let mut run = Run {
-        track: defaults.track,
-        start: tfdt.sized(version)?,
-        chunks: Vec::new(),
-        samples: Vec::new(),
-    };
+    let mut run = Run { track: defaults.track, start: tfdt.sized(version)?, chunks: Vec::new(), samples: Vec::new() };
     // Where a `trun` without an offset goes on.
     let mut at = moof_at as i64;
     for trun in Boxes::new(traf.body) {
@@ -226,23 +199,17 @@ fn read_trun(
     if flags & OFFSET != 0 {
         at = moof_at + i64::from(fields.i32()?);
     }
-    let first_flags = (flags & FIRST_FLAGS != 0)
-        .then(|| fields.u32())
-        .transpose()?;
+    let first_flags = (flags & FIRST_FLAGS != 0).then(|| fields.u32()).transpose()?;
     let first_at = at;
     for n in 0..count {
         let mut own = |bit: u32| (flags & bit != 0).then(|| fields.u32()).transpose();
         let (duration, size) = (own(0x100)?, own(0x200)?);
         let (own_flags, reorder) = (own(0x400)?, own(0x800)?);
         if reorder.unwrap_or(0) != 0 {
-            return Err(FragmentError::Unsupported {
-                track,
-                what: "reordering (B-frames)",
-            });
+            return Err(FragmentError::Unsupported { track, what: "reordering (B-frames)" });
         }
         let or = |own: Option<u32>, default: Option<u32>, field| {
-            own.or(default)
-                .ok_or(FragmentError::Unspecified { track, field })
+            own.or(default).ok_or(FragmentError::Unspecified { track, field })
         };
         let first_flags = first_flags.filter(|_| n == 0);
         let sample = Sample {
@@ -251,21 +218,14 @@ fn read_trun(
             sync: or(first_flags.or(own_flags), defaults.flags, "flags")? & NOT_SYNC == 0,
         };
         if !payloads.claim(at, sample.size) {
-            return Err(FragmentError::Outside {
-                track,
-                sample: run.samples.len(),
-                at,
-                size: sample.size,
-            });
+            return Err(FragmentError::Outside { track, sample: run.samples.len(), at, size: sample.size });
         }
         at += i64::from(sample.size);
         run.samples.push(sample);
     }
     if count > 0 {
-        let offset = u32::try_from(first_at).map_err(|_| FragmentError::Unsupported {
-            track,
-            what: "a segment of 4 GiB or more",
-        })?;
+        let offset = u32::try_from(first_at)
+            .map_err(|_| FragmentError::Unsupported { track, what: "a segment of 4 GiB or more" })?;
         run.chunks.push((offset, count));
     }
     Ok(at)
@@ -291,11 +251,7 @@ impl Payloads {
             return false;
         };
         let end = at.saturating_add(size as usize);
-        let inside = size > 0
-            && self
-                .ranges
-                .iter()
-                .any(|&(from, to)| from <= at && end <= to);
+        let inside = size > 0 && self.ranges.iter().any(|&(from, to)| from <= at && end <= to);
         if inside {
             self.left = left;
         }

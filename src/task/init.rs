@@ -70,16 +70,11 @@ impl Init {
         let shown = |kind: TrackKind| -> Option<(&Run, i64)> {
             let track = self.track(kind)?;
             let run = fragment.run(track.id)?;
-            Some((
-                run,
-                i64::try_from(run.start)
-                    .ok()?
-                    .checked_sub(track.media_start)?,
-            ))
+            Some((run, i64::try_from(run.start).ok()?.checked_sub(track.media_start)?))
         };
         let video_track = self.track(TrackKind::Video).map_or(0, |t| t.id);
-        let (video, video_at) = shown(TrackKind::Video)
-            .ok_or_else(|| unsupported(video_track, "a segment without a picture"))?;
+        let (video, video_at) =
+            shown(TrackKind::Video).ok_or_else(|| unsupported(video_track, "a segment without a picture"))?;
         let late = "a time beyond 63 bits";
         let video_start = start
             .checked_mul(15) // what `ticks` does
@@ -88,12 +83,9 @@ impl Init {
         let mut runs = vec![track_run(TrackKind::Video, video, video_start)];
         if let Some((audio, audio_at)) = shown(TrackKind::Audio) {
             let scale = i128::from(SAMPLE_RATE);
-            let offset =
-                i128::from(audio_at) - i128::from(video_at) * scale / i128::from(VIDEO_TIMESCALE);
-            let frames = (i128::from(start) + offset + i128::from(AAC_FRAME / 2))
-                .div_euclid(i128::from(AAC_FRAME));
-            let at = i64::try_from(frames * i128::from(AAC_FRAME))
-                .map_err(|_| unsupported(audio.track, late))?;
+            let offset = i128::from(audio_at) - i128::from(video_at) * scale / i128::from(VIDEO_TIMESCALE);
+            let frames = (i128::from(start) + offset + i128::from(AAC_FRAME / 2)).div_euclid(i128::from(AAC_FRAME));
+            let at = i64::try_from(frames * i128::from(AAC_FRAME)).map_err(|_| unsupported(audio.track, late))?;
             runs.push(track_run(TrackKind::Audio, audio, at));
         }
         let samples = (u128::from(video.duration()) * 8).div_ceil(15);
@@ -111,12 +103,7 @@ fn unsupported(track: u32, what: &'static str) -> FragmentError {
 }
 
 fn track_run(kind: TrackKind, run: &Run, start: i64) -> TrackRun {
-    TrackRun {
-        kind,
-        start,
-        chunks: run.chunks.clone(),
-        samples: run.samples.clone(),
-    }
+    TrackRun { kind, start, chunks: run.chunks.clone(), samples: run.samples.clone() }
 }
 
 fn top<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Result<BoxRef<'a>, FragmentError> {
@@ -126,11 +113,7 @@ fn top<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Result<BoxRef<'a>, FragmentError>
             return Ok(found);
         }
     }
-    Err(BoxError::Missing {
-        kind: FourCc(*kind),
-        parent: FourCc(*b"file"),
-    }
-    .into())
+    Err(BoxError::Missing { kind: FourCc(*kind), parent: FourCc(*b"file") }.into())
 }
 
 fn read_track(trak: &BoxRef<'_>, movie_scale: u32) -> Result<InitTrack, FragmentError> {
@@ -146,10 +129,8 @@ fn read_track(trak: &BoxRef<'_>, movie_scale: u32) -> Result<InitTrack, Fragment
     let mut fields = stsd.fields();
     fields.skip(4)?;
     let entries = fields.u32()?;
-    let entry = Boxes::new(fields.rest()).next().ok_or(BoxError::Missing {
-        kind: FourCc(*b"avc1"),
-        parent: stsd.kind,
-    })??;
+    let entry =
+        Boxes::new(fields.rest()).next().ok_or(BoxError::Missing { kind: FourCc(*b"avc1"), parent: stsd.kind })??;
     if entries != 1 {
         return Err(unsupported(id, "more than one sample description"));
     }
@@ -157,30 +138,17 @@ fn read_track(trak: &BoxRef<'_>, movie_scale: u32) -> Result<InitTrack, Fragment
         (b"vide", b"avc1") => (TrackKind::Video, u64::from(VIDEO_TIMESCALE)),
         (b"soun", b"mp4a") => (TrackKind::Audio, SAMPLE_RATE),
         _ => {
-            return Err(unsupported(
-                id,
-                "a codec other than H.264 (avc1) and AAC (mp4a)",
-            ));
+            return Err(unsupported(id, "a codec other than H.264 (avc1) and AAC (mp4a)"));
         }
     };
     if u64::from(scale) != expected_scale {
-        return Err(unsupported(
-            id,
-            "a time scale other than 90000 for video and 48000 for audio",
-        ));
+        return Err(unsupported(id, "a time scale other than 90000 for video and 48000 for audio"));
     }
     let media_start = match trak.find(b"edts")? {
         Some(edts) => read_elst(&edts.child(b"elst")?, id, movie_scale, scale)?,
         None => 0,
     };
-    Ok(InitTrack {
-        id,
-        kind,
-        media_start,
-        width,
-        height,
-        entry: entry.whole.to_vec(),
-    })
+    Ok(InitTrack { id, kind, media_start, width, height, entry: entry.whole.to_vec() })
 }
 
 /// Track ID, width and height.
@@ -195,12 +163,7 @@ fn read_tkhd(tkhd: &BoxRef<'_>) -> Result<(u32, u32, u32), FragmentError> {
 }
 
 /// Media time shown at 0: that of the media edit, less what an empty edit before it delays it by.
-fn read_elst(
-    elst: &BoxRef<'_>,
-    id: u32,
-    movie_scale: u32,
-    scale: u32,
-) -> Result<i64, FragmentError> {
+fn read_elst(elst: &BoxRef<'_>, id: u32, movie_scale: u32, scale: u32) -> Result<i64, FragmentError> {
     let mut fields = elst.fields();
     let (version, _) = fields.version()?;
     let mut delay: i128 = 0;
@@ -213,8 +176,7 @@ fn read_elst(
         fields.skip(4)?;
         if media_time >= 0 {
             let delay = delay * i128::from(scale) / i128::from(movie_scale.max(1));
-            return i64::try_from(i128::from(media_time) - delay)
-                .map_err(|_| unsupported(id, "a time beyond 63 bits"));
+            return i64::try_from(i128::from(media_time) - delay).map_err(|_| unsupported(id, "a time beyond 63 bits"));
         }
         delay += i128::from(duration);
     }

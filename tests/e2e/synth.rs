@@ -43,11 +43,7 @@ impl Default for Film {
     fn default() -> Self {
         Self {
             seconds: 6.0,
-            place: Place {
-                x: 0,
-                y: 0,
-                cell: 16,
-            },
+            place: Place { x: 0, y: 0, cell: 16 },
             late: 0.0,
             later: 0.0,
             dropped: vec![],
@@ -105,16 +101,9 @@ impl Film {
 
     /// Brightness of picture `k`: noise that costs bits, the code, the patch.
     fn picture(&self, k: usize) -> Vec<u8> {
-        let mut luma: Vec<u8> = (0..WIDTH * HEIGHT)
-            .map(|i| 60 + ((i * 7919 + k * 104_729) >> 5) as u8 % 90)
-            .collect();
+        let mut luma: Vec<u8> = (0..WIDTH * HEIGHT).map(|i| 60 + ((i * 7919 + k * 104_729) >> 5) as u8 % 90).collect();
         let now = START_MS + k as f64 * 1000.0 / FPS;
-        let code = Code {
-            counter: k as u32 + 1,
-            wall_ms: now as u32,
-            raf: (now * 10.0) as u32,
-            stage: 0,
-        };
+        let code = Code { counter: k as u32 + 1, wall_ms: now as u32, raf: (now * 10.0) as u32, stage: 0 };
         code.draw(&mut luma, WIDTH, self.place);
         // Nearest picture, as a media player would choose.
         let lit = (now + 500.0 / FPS).rem_euclid(PERIOD_MS) < FLASH_MS;
@@ -156,20 +145,13 @@ const JITTER_TOLERANCE_MS: f64 = 1.5;
 #[test]
 fn a_good_film_has_no_fault_at_the_worst_quality() {
     for place in Place::known(WIDTH) {
-        let film = Film {
-            place,
-            crf: "51",
-            ..Film::default()
-        };
+        let film = Film { place, crf: "51", ..Film::default() };
         let e = film.judged();
         let r = e.report();
         assert_eq!(e.place, Some(place));
         assert_eq!((r.frames, r.coded_frames), (180, 180), "{r:?}");
         assert_eq!((r.duplicates, r.lost_frames), (0, 0), "{r:?}");
-        assert!(
-            (r.distinct_frame_rate.unwrap() - 30.0).abs() < 0.01,
-            "{r:?}"
-        );
+        assert!((r.distinct_frame_rate.unwrap() - 30.0).abs() < 0.01, "{r:?}");
         assert!(r.jitter_p95_ms.unwrap() < JITTER_TOLERANCE_MS, "{r:?}");
         assert!(r.av_offset_ms.unwrap().abs() < OFFSET_TOLERANCE_MS, "{r:?}");
         assert_eq!(r.bed_holes, Some(vec![]), "{r:?}");
@@ -181,10 +163,7 @@ fn a_good_film_has_no_fault_at_the_worst_quality() {
 #[test]
 fn late_and_early_sound_is_measured() {
     for late in [-0.1, -0.03, 0.03, 0.1] {
-        let film = Film {
-            late,
-            ..Film::default()
-        };
+        let film = Film { late, ..Film::default() };
         let r = film.judged().report();
         let by_flash = r.av_offset_ms.unwrap() - late * 1000.0;
         assert!(by_flash.abs() < OFFSET_TOLERANCE_MS, "{late}: {r:?}");
@@ -196,11 +175,7 @@ fn late_and_early_sound_is_measured() {
 
 #[test]
 fn sound_that_runs_away_is_drift() {
-    let film = Film {
-        seconds: 12.0,
-        later: 0.01,
-        ..Film::default()
-    };
+    let film = Film { seconds: 12.0, later: 0.01, ..Film::default() };
     let r = film.judged().report();
     let drift = r.av_drift_ms_per_minute.unwrap();
     assert!((drift - 600.0).abs() < 120.0, "{r:?}");
@@ -208,11 +183,7 @@ fn sound_that_runs_away_is_drift() {
 
 #[test]
 fn missing_and_repeated_pictures_are_counted() {
-    let film = Film {
-        dropped: vec![20..21, 60..75],
-        repeated: vec![100, 140],
-        ..Film::default()
-    };
+    let film = Film { dropped: vec![20..21, 60..75], repeated: vec![100, 140], ..Film::default() };
     let e = film.judged();
     let r = e.report();
     // A repeated picture stands in the place of one that is missing.
@@ -223,29 +194,20 @@ fn missing_and_repeated_pictures_are_counted() {
 
 #[test]
 fn shaken_time_stamps_are_jitter() {
-    let film = Film {
-        jitter_ms: 12.0,
-        ..Film::default()
-    };
+    let film = Film { jitter_ms: 12.0, ..Film::default() };
     let jitter = film.judged().report().jitter_p95_ms.unwrap();
     assert!((jitter - 12.0).abs() < 2.0, "{jitter}");
 }
 
 #[test]
 fn muted_sound_is_a_hole_and_a_silence() {
-    let film = Film {
-        mute: 2.0..3.0,
-        ..Film::default()
-    };
+    let film = Film { mute: 2.0..3.0, ..Film::default() };
     let r = film.judged().report();
     let holes = r.bed_holes.clone().unwrap();
     assert_eq!(holes.len(), 1, "{r:?}");
     assert!((holes[0].1 - 1.0).abs() < 0.05, "{r:?}");
     assert_eq!(r.silences.len(), 1, "{r:?}");
-    let film = Film {
-        mute: 2.0..2.03,
-        ..Film::default()
-    };
+    let film = Film { mute: 2.0..2.03, ..Film::default() };
     let holes = film.judged().bed_holes.unwrap();
     assert_eq!(holes.len(), 1, "30 ms are heard: {holes:?}");
 }
@@ -253,11 +215,7 @@ fn muted_sound_is_a_hole_and_a_silence() {
 #[test]
 fn the_container_is_told_apart() {
     use crate::judge::boxes::is_faststart;
-    let of = |movflags| Film {
-        movflags,
-        seconds: 2.0,
-        ..Film::default()
-    };
+    let of = |movflags| Film { movflags, seconds: 2.0, ..Film::default() };
     assert!(is_faststart(&of("+faststart").judged().probe.boxes));
     assert!(!is_faststart(&of("+write_colr").judged().probe.boxes));
     let fragmented = of("+frag_keyframe+empty_moov").judged();
@@ -268,12 +226,7 @@ fn the_container_is_told_apart() {
 fn a_damaged_file_is_not_clean() {
     use crate::judge::probe::complaints;
     let dir = tempfile::tempdir().unwrap();
-    let path = Film {
-        seconds: 2.0,
-        ..Film::default()
-    }
-    .make(dir.path())
-    .unwrap();
+    let path = Film { seconds: 2.0, ..Film::default() }.make(dir.path()).unwrap();
     assert_eq!(complaints(&path).unwrap(), "");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() * 2 / 3;

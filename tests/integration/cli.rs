@@ -45,7 +45,18 @@ fn every_bad_argument_is_named_with_its_bound_and_the_way_out() {
 #[test]
 fn help_lists_every_option_of_record() {
     let help = String::from_utf8(panorec(&["record", "--help"]).stdout).unwrap();
-    let options = ["--output", "--duration", "--width", "--height", "--fps", "--bitrate", "--manual-start", "--ready-timeout", "--allow-address", "--json"];
+    let options = [
+        "--output",
+        "--duration",
+        "--width",
+        "--height",
+        "--fps",
+        "--bitrate",
+        "--manual-start",
+        "--ready-timeout",
+        "--allow-address",
+        "--json",
+    ];
     for option in options {
         assert!(help.contains(option), "{option}");
     }

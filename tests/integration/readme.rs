@@ -25,7 +25,9 @@ fn every_option_of_record_is_in_the_readme() {
     let help = String::from_utf8(output.stdout).unwrap();
     let option = |c: char| c.is_ascii_lowercase() || c == '-';
     let readme = readme();
-    let missing: Vec<_> =
-        words_in(&help, "--", option).into_iter().filter(|o| o.len() > 2 && o != "--help" && !readme.contains(o.as_str())).collect();
+    let missing: Vec<_> = words_in(&help, "--", option)
+        .into_iter()
+        .filter(|o| o.len() > 2 && o != "--help" && !readme.contains(o.as_str()))
+        .collect();
     assert_eq!(missing, Vec::<String>::new());
 }

@@ -56,9 +56,7 @@ pub enum Mp4Error {
         samples: u64,
     },
     /// A run does not begin where the track ends.
-    #[error(
-        "segment {index}: {track:?} begins at {found}, but the track ends at {expected} (in its own time scale)"
-    )]
+    #[error("segment {index}: {track:?} begins at {found}, but the track ends at {expected} (in its own time scale)")]
     Discontinuous {
         /// The segment.
         index: u64,
@@ -96,9 +94,7 @@ pub enum Mp4Error {
         track: TrackKind,
     },
     /// Nothing was recorded.
-    #[error(
-        "there is no picture before the end of the recording ({end} samples): nothing to write"
-    )]
+    #[error("there is no picture before the end of the recording ({end} samples): nothing to write")]
     Empty {
         /// The end that was asked for.
         end: u64,
@@ -125,12 +121,7 @@ pub struct Movie {
 impl Movie {
     /// A movie of what the encoder with this init segment (`ftyp` + `moov` of the fragmented stream) writes.
     pub fn new(init: &[u8]) -> Result<Self, Mp4Error> {
-        let mut movie = Self {
-            tracks: Vec::new(),
-            next: 0,
-            recorded: 0,
-            payload: 0,
-        };
+        let mut movie = Self { tracks: Vec::new(), next: 0, recorded: 0, payload: 0 };
         movie.init(init)?;
         Ok(movie)
     }
@@ -148,8 +139,7 @@ impl Movie {
             let track = match self.tracks.iter_mut().position(|t| t.kind == new.kind) {
                 Some(at) => &mut self.tracks[at],
                 None => {
-                    self.tracks
-                        .push(Track::new(new.kind, new.width, new.height));
+                    self.tracks.push(Track::new(new.kind, new.width, new.height));
                     self.tracks.sort_by_key(|t| t.kind == TrackKind::Audio);
                     let at = self.tracks.iter().position(|t| t.kind == new.kind);
                     &mut self.tracks[at.unwrap_or(0)]
@@ -169,16 +159,10 @@ impl Movie {
     /// Takes the next segment and returns the payload to append. After an error the movie is as it was.
     pub fn push(&mut self, segment: &Segment) -> Result<Bytes, Mp4Error> {
         if segment.index != self.next {
-            return Err(Mp4Error::Order {
-                expected: self.next,
-                found: segment.index,
-            });
+            return Err(Mp4Error::Order { expected: self.next, found: segment.index });
         }
         if segment.samples > LONGEST_SEGMENT {
-            return Err(Mp4Error::Long {
-                index: segment.index,
-                samples: segment.samples,
-            });
+            return Err(Mp4Error::Long { index: segment.index, samples: segment.samples });
         }
         let mut kept = Vec::with_capacity(2);
         for kind in [TrackKind::Video, TrackKind::Audio] {
@@ -187,11 +171,7 @@ impl Movie {
                 ([run], _) => kept.push(self.follow(Kept::new(run, segment)?, segment.index)?),
                 ([], TrackKind::Audio) => {}
                 (runs, _) => {
-                    return Err(Mp4Error::Runs {
-                        index: segment.index,
-                        track: kind,
-                        count: runs.len(),
-                    });
+                    return Err(Mp4Error::Runs { index: segment.index, track: kind, count: runs.len() });
                 }
             }
         }
@@ -205,9 +185,7 @@ impl Movie {
                 track.first = run.start;
             }
             track.priming_expected &= run.samples.is_empty();
-            run.samples[kept.skipped..]
-                .iter()
-                .for_each(|s| track.push(s));
+            run.samples[kept.skipped..].iter().for_each(|s| track.push(s));
             for piece in pieces.iter().filter(|p| p.kind == run.kind) {
                 track.chunks.push(Chunk {
                     offset: self.payload + piece.offset as u64,
@@ -226,10 +204,7 @@ impl Movie {
     fn follow<'a>(&self, mut kept: Kept<'a>, index: u64) -> Result<Kept<'a>, Mp4Error> {
         let run = kept.run;
         let track = self.tracks.iter().find(|t| t.kind == run.kind);
-        let track = track.ok_or(Mp4Error::Undescribed {
-            index,
-            track: run.kind,
-        })?;
+        let track = track.ok_or(Mp4Error::Undescribed { index, track: run.kind })?;
         let priming = AAC_FRAME.cast_signed();
         let is_audio = run.kind == TrackKind::Audio;
         let fits = match track.end() {
@@ -238,10 +213,7 @@ impl Movie {
             Some(end) => {
                 let first = run.samples.first().map(|s| u64::from(s.duration));
                 kept.skipped = 1;
-                is_audio
-                    && track.priming_expected
-                    && run.start == end - priming
-                    && first == Some(AAC_FRAME)
+                is_audio && track.priming_expected && run.start == end - priming && first == Some(AAC_FRAME)
             }
             None => run.start == 0 || (is_audio && run.start == -priming),
         };

@@ -55,11 +55,7 @@ impl Writer {
         }
     }
     /// Number of entries, then the entries.
-    fn table<T>(
-        &mut self,
-        entries: impl IntoIterator<Item = T>,
-        mut put: impl FnMut(&mut Self, T),
-    ) {
+    fn table<T>(&mut self, entries: impl IntoIterator<Item = T>, mut put: impl FnMut(&mut Self, T)) {
         let at = self.0.len();
         self.u32(0);
         let mut count = 0u32;
@@ -111,14 +107,7 @@ fn ending(track: &Track, end: u64, recorded: u64) -> Result<Ending<'_>, Mp4Error
     } else {
         (track.last, Some(0))
     };
-    Ok(Ending {
-        track,
-        scale: VIDEO_TIMESCALE,
-        last,
-        media: before + u64::from(last),
-        shown: end,
-        edit,
-    })
+    Ok(Ending { track, scale: VIDEO_TIMESCALE, last, media: before + u64::from(last), shown: end, edit })
 }
 
 /// The file's head.
@@ -132,11 +121,7 @@ pub(super) fn head(movie: &Movie, end: u64, alignment: u64) -> Result<Bytes, Mp4
     if end == 0 || !endings.iter().any(|e| e.track.kind == TrackKind::Video) {
         return Err(Mp4Error::Empty { end });
     }
-    let mdat_header = if version_for(movie.payload + 8) == 0 {
-        8
-    } else {
-        16
-    };
+    let mdat_header = if version_for(movie.payload + 8) == 0 { 8 } else { 16 };
     // The length of the tables depends on how wide the places are, not on the places: measure, then place.
     let lengths = |wide: bool| {
         let bare = (front(&endings, end, 0, wide).len() + mdat_header) as u64;
@@ -244,11 +229,7 @@ fn trak(w: &mut Writer, ending: &Ending<'_>, id: u32, base: u64, wide: bool) {
             w.u32(0);
             w.bytes(if is_audio { b"soun" } else { b"vide" });
             w.words(&[0; 3]);
-            w.bytes(if is_audio {
-                b"SoundHandler\0"
-            } else {
-                b"VideoHandler\0"
-            });
+            w.bytes(if is_audio { b"SoundHandler\0" } else { b"VideoHandler\0" });
         });
         w.boxed(b"minf", |w| {
             if is_audio {
@@ -270,8 +251,7 @@ fn trak(w: &mut Writer, ending: &Ending<'_>, id: u32, base: u64, wide: bool) {
 fn stbl(w: &mut Writer, ending: &Ending<'_>, base: u64, wide: bool) {
     let track = ending.track;
     let (bytes, most) = track.rates(ending.scale.into());
-    let per_second =
-        u128::from(bytes) * 8 * u128::from(ending.scale) / u128::from(ending.media.max(1));
+    let per_second = u128::from(bytes) * 8 * u128::from(ending.scale) / u128::from(ending.media.max(1));
     let largest = track.sizes.iter().copied().max().unwrap_or(0);
     let clamp = |value: u128| u32::try_from(value).unwrap_or(u32::MAX);
     let rates = [largest, clamp(u128::from(most) * 8), clamp(per_second)];
@@ -334,11 +314,8 @@ fn fixed_fields(entry: &[u8]) -> usize {
 
 /// A sample entry without the encoder's bit-rate guess: it differs between like encoders and is not that of the file.
 pub(super) fn without_btrt(entry: &[u8]) -> Result<Vec<u8>, BoxError> {
-    let (fixed, children) = entry
-        .split_at_checked(fixed_fields(entry))
-        .ok_or(BoxError::Short {
-            kind: FourCc(*b"stsd"),
-        })?;
+    let (fixed, children) =
+        entry.split_at_checked(fixed_fields(entry)).ok_or(BoxError::Short { kind: FourCc(*b"stsd") })?;
     let mut out = fixed.to_vec();
     for child in Boxes::new(children) {
         let child = child?;

@@ -33,10 +33,7 @@ pub(super) struct Piece {
 impl<'a> Kept<'a> {
     /// Checks that the samples of a run are inside the segment's bytes, each counted once.
     pub(super) fn new(run: &'a TrackRun, segment: &Segment) -> Result<Self, Mp4Error> {
-        let outside = || Mp4Error::Outside {
-            index: segment.index,
-            track: run.kind,
-        };
+        let outside = || Mp4Error::Outside { index: segment.index, track: run.kind };
         let mut offsets = Vec::with_capacity(run.samples.len().min(segment.bytes.len()));
         let mut samples = run.samples.iter();
         for &(offset, count) in &run.chunks {
@@ -53,11 +50,7 @@ impl<'a> Kept<'a> {
         }
         match samples.next() {
             Some(_) => Err(outside()),
-            None => Ok(Self {
-                run,
-                skipped: 0,
-                offsets,
-            }),
+            None => Ok(Self { run, skipped: 0, offsets }),
         }
     }
 }
@@ -67,10 +60,8 @@ pub(super) fn lay_out(segment: &Segment, start: u64, kept: &[Kept<'_>]) -> (Vec<
     let slices = segment.samples.div_ceil(SLICE).max(1); // bounded: `Movie::push` limits a segment's length
     let mut payload = Vec::with_capacity(segment.bytes.len());
     let mut pieces = Vec::new();
-    let mut cursors: Vec<(usize, i64)> = kept
-        .iter()
-        .map(|k| (k.skipped, k.run.start + length(&k.run.samples[..k.skipped])))
-        .collect();
+    let mut cursors: Vec<(usize, i64)> =
+        kept.iter().map(|k| (k.skipped, k.run.start + length(&k.run.samples[..k.skipped]))).collect();
     for slice in 1..=slices {
         let until = start + segment.samples * slice / slices;
         for (kept, (at, time)) in kept.iter().zip(&mut cursors) {
@@ -89,12 +80,7 @@ pub(super) fn lay_out(segment: &Segment, start: u64, kept: &[Kept<'_>]) -> (Vec<
                 *at += 1;
             }
             if *at > from {
-                pieces.push(Piece {
-                    kind: kept.run.kind,
-                    offset,
-                    from,
-                    to: *at,
-                });
+                pieces.push(Piece { kind: kept.run.kind, offset, from, to: *at });
             }
         }
     }

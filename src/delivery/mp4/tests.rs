@@ -12,11 +12,8 @@ const S: u64 = 102_400;
 
 /// The init segment and the segments of a fragmented file, placed as segments `first..` of the recording.
 fn stored(file: &[u8], first: u64) -> (Vec<u8>, Vec<Segment>) {
-    let starts: Vec<usize> = Boxes::new(file)
-        .map(Result::unwrap)
-        .filter(|b| matches!(&b.kind.0, b"moof" | b"mfra"))
-        .map(|b| b.at)
-        .collect();
+    let starts: Vec<usize> =
+        Boxes::new(file).map(Result::unwrap).filter(|b| matches!(&b.kind.0, b"moof" | b"mfra")).map(|b| b.at).collect();
     let init = Init::read(&file[..starts[0]]).unwrap();
     let segments = starts.windows(2).enumerate().map(|(n, w)| {
         let index = first + n as u64;
@@ -36,37 +33,17 @@ fn made(index: u64, start: u64, video: &[(u32, u32)], audio: i64, sound: &[u32])
             let mark = n as u8 ^ if kind == TrackKind::Video { 0x80 } else { 0 };
             bytes.resize(bytes.len() + sample.size as usize, mark);
         }
-        TrackRun {
-            kind,
-            start,
-            chunks: vec![(offset, samples.len() as u32)],
-            samples,
-        }
+        TrackRun { kind, start, chunks: vec![(offset, samples.len() as u32)], samples }
     };
-    let pictures = video
-        .iter()
-        .enumerate()
-        .map(|(n, (duration, size))| Sample {
-            duration: *duration,
-            size: *size,
-            sync: n == 0,
-        });
-    let frames = sound.iter().map(|size| Sample {
-        duration: 1024,
-        size: *size,
-        sync: true,
-    });
+    let pictures =
+        video.iter().enumerate().map(|(n, (duration, size))| Sample { duration: *duration, size: *size, sync: n == 0 });
+    let frames = sound.iter().map(|size| Sample { duration: 1024, size: *size, sync: true });
     let runs = vec![
         run(TrackKind::Video, ticks(start) as i64, pictures.collect()),
         run(TrackKind::Audio, audio, frames.collect()),
     ];
     let samples = video.iter().map(|v| u64::from(v.0)).sum::<u64>() * 8 / 15;
-    Segment {
-        index,
-        bytes: bytes.into(),
-        runs,
-        samples,
-    }
+    Segment { index, bytes: bytes.into(), runs, samples }
 }
 
 fn finish(movie: &Movie, payload: &[u8], end: u64, alignment: u64) -> (Vec<u8>, File) {
@@ -82,49 +59,25 @@ fn finish(movie: &Movie, payload: &[u8], end: u64, alignment: u64) -> (Vec<u8>, 
 fn a_recording_becomes_a_faststart_file_with_every_sample_unchanged() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
-    let payload: Vec<u8> = segments
-        .iter()
-        .flat_map(|s| movie.push(s).unwrap())
-        .collect();
-    assert_eq!(
-        (movie.recorded(), movie.payload()),
-        (240_000, payload.len() as u64)
-    );
+    let payload: Vec<u8> = segments.iter().flat_map(|s| movie.push(s).unwrap()).collect();
+    assert_eq!((movie.recorded(), movie.payload()), (240_000, payload.len() as u64));
     let (file, judged) = finish(&movie, &payload, 240_000, 4096);
     assert_eq!((judged.scale, judged.duration), (48_000, 240_000));
     for (n, track) in judged.tracks.iter().enumerate() {
         let source: Vec<&[u8]> = segments.iter().flat_map(|s| sample_bytes(s, n)).collect();
-        let copied: Vec<&[u8]> = track
-            .samples
-            .iter()
-            .map(|s| &file[s.offset as usize..][..s.size as usize])
-            .collect();
+        let copied: Vec<&[u8]> = track.samples.iter().map(|s| &file[s.offset as usize..][..s.size as usize]).collect();
         assert!(source == copied, "track {n}");
-        assert!(
-            track.chunks >= 5,
-            "a chunk holds at most a second: {}",
-            track.chunks
-        );
+        assert!(track.chunks >= 5, "a chunk holds at most a second: {}", track.chunks);
     }
-    let [video, audio] = &judged.tracks[..] else {
-        panic!()
-    };
+    let [video, audio] = &judged.tracks[..] else { panic!() };
     assert_eq!((video.handler, video.media_start), (*b"vide", 0));
     assert_eq!((audio.handler, audio.media_start), (*b"soun", 1024));
     assert_eq!((video.shown, audio.shown), (240_000, 240_000));
-    let keys: Vec<_> = (1..)
-        .zip(&video.samples)
-        .filter(|s| s.1.sync)
-        .map(|s| s.0)
-        .collect();
+    let keys: Vec<_> = (1..).zip(&video.samples).filter(|s| s.1.sync).map(|s| s.0).collect();
     assert_eq!(keys, [1, 33, 65]);
     let names: [&[u8]; 6] = [b"avcC", b"colr", b"pasp", b"esds", b"btrt", b"panorec"];
     for name in names {
-        assert!(
-            file.windows(name.len()).any(|w| w == name),
-            "{}",
-            name.escape_ascii()
-        );
+        assert!(file.windows(name.len()).any(|w| w == name), "{}", name.escape_ascii());
     }
 }
 
@@ -143,23 +96,13 @@ fn sample_bytes(segment: &Segment, run: usize) -> Vec<&[u8]> {
 #[test]
 fn the_last_picture_lasts_up_to_the_end_whatever_the_encoder_said() {
     let (init, _) = stored(TINY, 0);
-    let segment = made(
-        0,
-        0,
-        &[(90_000, 10), (90_000, 10), (3000, 10)],
-        -1024,
-        &[5; 97],
-    );
+    let segment = made(0, 0, &[(90_000, 10), (90_000, 10), (3000, 10)], -1024, &[5; 97]);
     let mut movie = Movie::new(&init).unwrap();
     let payload = movie.push(&segment).unwrap();
     let last = |end: u64| {
         let (_, judged) = finish(&movie, &payload, end, 1);
         let video = &judged.tracks[0];
-        (
-            video.samples[2].duration,
-            video.shown,
-            judged.tracks[1].shown,
-        )
+        (video.samples[2].duration, video.shown, judged.tracks[1].shown)
     };
     assert_eq!(last(96_000 + 1600), (3000, 97_600, 97_600));
     assert_eq!(last(96_000 + 800).0, 1500);
@@ -189,19 +132,10 @@ fn a_second_encoder_goes_on_without_its_priming_and_with_its_own_parameters() {
     let (_, third) = stored(TINY, 2);
     payload.extend(movie.push(&third[0]).unwrap());
     let (_, judged) = finish(&movie, &payload, 3 * S, 1);
-    let [video, audio] = &judged.tracks[..] else {
-        panic!()
-    };
+    let [video, audio] = &judged.tracks[..] else { panic!() };
     assert_eq!((video.descriptions, audio.descriptions), (2, 1));
-    assert_eq!(
-        (video.samples[63].description, video.samples[64].description),
-        (1, 2)
-    );
-    assert_eq!(
-        audio.samples.len(),
-        301,
-        "one priming frame and 3·100 on the grid"
-    );
+    assert_eq!((video.samples[63].description, video.samples[64].description), (1, 2));
+    assert_eq!(audio.samples.len(), 301, "one priming frame and 3·100 on the grid");
     assert_eq!(audio.shown, 3 * S);
     // Without a new encoder there is no priming frame to drop: this would be an overlap.
     let (_, fourth) = stored(TINY, 3);
@@ -214,10 +148,7 @@ fn what_does_not_follow_is_refused_and_changes_nothing() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
     let order = movie.push(&segments[1]).unwrap_err();
-    assert_eq!(
-        order.to_string(),
-        "segment 1 was given where segment 0 follows"
-    );
+    assert_eq!(order.to_string(), "segment 1 was given where segment 0 follows");
     movie.push(&segments[0]).unwrap();
     let mut refuse = |change: &dyn Fn(&mut Segment), text: &str| {
         let mut segment = segments[1].clone();
@@ -225,14 +156,8 @@ fn what_does_not_follow_is_refused_and_changes_nothing() {
         let error = movie.push(&segment).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     };
-    refuse(
-        &|s| s.runs[0].start += 6000,
-        "begins at 198000, but the track ends at 192000",
-    );
-    refuse(
-        &|s| s.runs[1].start += 1024,
-        "begins at 103424, but the track ends at 102400",
-    );
+    refuse(&|s| s.runs[0].start += 6000, "begins at 198000, but the track ends at 192000");
+    refuse(&|s| s.runs[1].start += 1024, "begins at 103424, but the track ends at 102400");
     refuse(&|s| s.runs[1].start -= 1024, "begins at 101376");
     refuse(&|s| s.bytes = s.bytes.slice(..100), "outside");
     refuse(&|s| s.runs[1].chunks[0].1 += 1, "outside");
@@ -249,11 +174,9 @@ fn beyond_four_gigabytes_places_and_sizes_are_wide() {
     let (init, _) = stored(TINY, 0);
     let narrow = u64::from(u32::MAX);
     // (payload, width of places, length of the mdat header): all fits; the head pushes the places over; so is the mdat.
-    for (payload, places, header) in [
-        (narrow - 100_000, b"stco", 8),
-        (narrow - 1000, b"co64", 8),
-        (narrow + 1000, b"co64", 16),
-    ] {
+    for (payload, places, header) in
+        [(narrow - 100_000, b"stco", 8), (narrow - 1000, b"co64", 8), (narrow + 1000, b"co64", 16)]
+    {
         let mut movie = Movie::new(&init).unwrap();
         let first = made(0, 0, &[(192_000, 10)], -1024, &[5; 101]);
         movie.push(&first).unwrap();
@@ -263,16 +186,8 @@ fn beyond_four_gigabytes_places_and_sizes_are_wide() {
             let video = &mut movie.tracks[0];
             let duration = 3000;
             let (size, offset) = (size as u32, movie.payload);
-            video.push(&Sample {
-                duration,
-                size,
-                sync: false,
-            });
-            video.chunks.push(Chunk {
-                offset,
-                samples: 1,
-                description: 1,
-            });
+            video.push(&Sample { duration, size, sync: false });
+            video.chunks.push(Chunk { offset, samples: 1, description: 1 });
             movie.payload += u64::from(size);
         }
         let head = movie.head(S + 3200, 4096).unwrap();

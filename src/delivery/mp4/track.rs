@@ -132,10 +132,8 @@ impl Track {
 
     /// Sum of all sizes, and the most bytes that lie in any one second of `scale` ticks.
     pub(super) fn rates(&self, scale: u64) -> (u64, u64) {
-        let mut durations = self
-            .durations
-            .runs(self.last)
-            .flat_map(|(count, value)| std::iter::repeat_n(value, count as usize));
+        let mut durations =
+            self.durations.runs(self.last).flat_map(|(count, value)| std::iter::repeat_n(value, count as usize));
         let mut window = std::collections::VecDeque::new();
         let (mut total, mut inside, mut span, mut most) = (0, 0, 0, 0);
         for size in self.sizes.iter().map(|s| u64::from(*s)) {
@@ -184,11 +182,7 @@ mod tests {
         let mut track = Track::new(TrackKind::Video, 0, 0);
         for n in 0..100_000u32 {
             let duration = if n % 2 == 0 { 3000 } else { 6000 };
-            track.push(&Sample {
-                duration,
-                size: 100,
-                sync: n % 64 == 0,
-            });
+            track.push(&Sample { duration, size: 100, sync: n % 64 == 0 });
         }
         assert!(track.durations.closed.len() <= 3 * 100_000);
         assert_eq!(track.media, 450_000_000);
@@ -199,11 +193,7 @@ mod tests {
     fn the_highest_rate_is_that_of_any_second_not_of_aligned_ones() {
         let mut track = Track::new(TrackKind::Audio, 0, 0);
         for (n, size) in [10, 10, 500, 500, 10, 10].into_iter().enumerate() {
-            track.push(&Sample {
-                duration: 5,
-                size,
-                sync: n == 0,
-            });
+            track.push(&Sample { duration: 5, size, sync: n == 0 });
         }
         assert_eq!(track.rates(10), (1040, 1000));
     }

@@ -67,9 +67,7 @@ pub fn validate(front: &[u8], length: u64) -> Verdict<File> {
         let found = header(rest).map_err(|e| e.to_string())?;
         let found = found.ok_or(format!("no box header at byte {at}"))?;
         let size = found.size.ok_or("a box of open size".to_string())?;
-        ensure(size <= length - at, || {
-            format!("{} at {at} reaches beyond the file", found.kind)
-        })?;
+        ensure(size <= length - at, || format!("{} at {at} reaches beyond the file", found.kind))?;
         order.push(found.kind.0);
         match &found.kind.0 {
             b"moov" => moov = Boxes::new(&front[at as usize..]).next(),
@@ -80,10 +78,7 @@ pub fn validate(front: &[u8], length: u64) -> Verdict<File> {
     }
     let names: Vec<_> = order.iter().filter(|k| **k != *b"free").collect();
     ensure(names == [b"ftyp", b"moov", b"mdat"], || {
-        format!(
-            "the file's boxes are {:?}, not ftyp, moov, mdat",
-            order.map_names()
-        )
+        format!("the file's boxes are {:?}, not ftyp, moov, mdat", order.map_names())
     })?;
     let moov = moov.ok_or("no moov")?.map_err(|e| e.to_string())?;
     nested(&moov)?;
@@ -97,26 +92,15 @@ pub fn validate(front: &[u8], length: u64) -> Verdict<File> {
         }
     }
     let longest = tracks.iter().map(|t| t.shown).max();
-    ensure(longest == Some(duration), || {
-        format!("the movie is {duration} long, its longest track {longest:?}")
-    })?;
+    ensure(longest == Some(duration), || format!("the movie is {duration} long, its longest track {longest:?}"))?;
     places.sort_unstable();
     let mut covered = payload_at;
     for (from, to) in places {
-        ensure(from == covered, || {
-            format!("bytes {covered}..{from} of the payload belong to no chunk or to two")
-        })?;
+        ensure(from == covered, || format!("bytes {covered}..{from} of the payload belong to no chunk or to two"))?;
         covered = to;
     }
-    ensure(covered == length, || {
-        format!("chunks end at {covered}, the file at {length}")
-    })?;
-    Ok(File {
-        scale,
-        duration,
-        payload_at,
-        tracks,
-    })
+    ensure(covered == length, || format!("chunks end at {covered}, the file at {length}"))?;
+    Ok(File { scale, duration, payload_at, tracks })
 }
 
 trait MapNames {
@@ -131,9 +115,7 @@ impl MapNames for Vec<[u8; 4]> {
 /// Every child of every container begins where the one before it ends, and the last ends with the container.
 fn nested(parent: &BoxRef<'_>) -> Verdict<()> {
     let children = match &parent.kind.0 {
-        b"moov" | b"trak" | b"mdia" | b"minf" | b"stbl" | b"dinf" | b"edts" | b"udta" | b"ilst" => {
-            0
-        }
+        b"moov" | b"trak" | b"mdia" | b"minf" | b"stbl" | b"dinf" | b"edts" | b"udta" | b"ilst" => 0,
         b"meta" => 4,
         b"stsd" | b"dref" => 8,
         b"avc1" => 78,
@@ -172,16 +154,9 @@ fn table(stbl: &BoxRef<'_>, kind: &[u8; 4], fixed: usize, width: usize) -> Verdi
     let mut fields = fields(stbl, kind)?;
     fields.skip(4 + fixed).map_err(|e| e.to_string())?;
     let count = fields.u32().map_err(|e| e.to_string())? as usize;
-    let words: Vec<u32> = fields
-        .rest()
-        .chunks(4)
-        .map(|w| w.iter().fold(0, |n, b| n << 8 | u32::from(*b)))
-        .collect();
+    let words: Vec<u32> = fields.rest().chunks(4).map(|w| w.iter().fold(0, |n, b| n << 8 | u32::from(*b))).collect();
     ensure(fields.rest().len() == count * width * 4, || {
-        format!(
-            "{name} says {count} entries and has {} bytes",
-            fields.rest().len()
-        )
+        format!("{name} says {count} entries and has {} bytes", fields.rest().len())
     })?;
     Ok(words.chunks(width).map(<[u32]>::to_vec).collect())
 }
@@ -196,25 +171,12 @@ fn track(trak: &BoxRef<'_>, movie_scale: u32, places: &mut Vec<(u64, u64)>) -> V
     let mut stsd = fields(&stbl, b"stsd")?;
     stsd.skip(4).map_err(|e| e.to_string())?;
     let descriptions = stsd.u32().map_err(|e| e.to_string())?;
-    ensure(
-        Boxes::new(stsd.rest()).count() == descriptions as usize,
-        || "stsd counts its entries wrongly".into(),
-    )?;
+    ensure(Boxes::new(stsd.rest()).count() == descriptions as usize, || "stsd counts its entries wrongly".into())?;
     let (chunks, samples) = samples(&stbl, descriptions, places)?;
     let sum = samples.last().map_or(0, |s| s.time + u64::from(s.duration));
-    ensure(sum == media, || {
-        format!("stts sums to {sum}, mdhd says {media}")
-    })?;
+    ensure(sum == media, || format!("stts sums to {sum}, mdhd says {media}"))?;
     let (media_start, shown) = edit(trak, scale, media, movie_scale)?;
-    Ok(FileTrack {
-        handler,
-        scale,
-        media_start,
-        shown,
-        descriptions,
-        chunks,
-        samples,
-    })
+    Ok(FileTrack { handler, scale, media_start, shown, descriptions, chunks, samples })
 }
 
 /// Media start and length shown, which `tkhd` must state too and the media must hold.
@@ -222,58 +184,38 @@ fn edit(trak: &BoxRef<'_>, scale: u32, media: u64, movie_scale: u32) -> Verdict<
     let fail = |e: crate::task::boxes::BoxError| e.to_string();
     let mut tkhd = fields(trak, b"tkhd")?;
     let (version, _) = tkhd.version().map_err(fail)?;
-    tkhd.skip(if version == 0 { 16 } else { 24 })
-        .map_err(fail)?;
+    tkhd.skip(if version == 0 { 16 } else { 24 }).map_err(fail)?;
     let shown = tkhd.sized(version).map_err(fail)?;
     let mut media_start = 0;
     if let Some(edts) = trak.find(b"edts").map_err(fail)? {
         let mut elst = fields(&edts, b"elst")?;
         let (version, _) = elst.version().map_err(fail)?;
-        ensure(elst.u32().map_err(fail)? == 1, || {
-            "more than one edit".into()
-        })?;
+        ensure(elst.u32().map_err(fail)? == 1, || "more than one edit".into())?;
         let duration = elst.sized(version).map_err(fail)?;
-        ensure(duration == shown, || {
-            format!("the edit shows {duration}, tkhd says {shown}")
-        })?;
+        ensure(duration == shown, || format!("the edit shows {duration}, tkhd says {shown}"))?;
         media_start = elst.sized(version).map_err(fail)?;
     } else {
-        let (a, b) = (
-            u128::from(shown) * u128::from(scale),
-            u128::from(media) * u128::from(movie_scale),
-        );
+        let (a, b) = (u128::from(shown) * u128::from(scale), u128::from(media) * u128::from(movie_scale));
         // Without an edit list all of the media is shown; a tick of the coarser scale may be lost in between.
         ensure(a.abs_diff(b) <= u128::from(scale.max(movie_scale)), || {
             format!("tkhd says {shown}, the media is {media} long")
         })?;
     }
-    let end =
-        u128::from(media_start) * u128::from(movie_scale) + u128::from(shown) * u128::from(scale);
-    ensure(
-        end <= (u128::from(media) + 1) * u128::from(movie_scale),
-        || format!("the edit {media_start} + {shown} ends outside the media ({media})"),
-    )?;
+    let end = u128::from(media_start) * u128::from(movie_scale) + u128::from(shown) * u128::from(scale);
+    ensure(end <= (u128::from(media) + 1) * u128::from(movie_scale), || {
+        format!("the edit {media_start} + {shown} ends outside the media ({media})")
+    })?;
     Ok((media_start, shown))
 }
 
 /// Number of chunks, and all samples; appends each chunk's span of bytes to `places`.
-fn samples(
-    stbl: &BoxRef<'_>,
-    descriptions: u32,
-    places: &mut Vec<(u64, u64)>,
-) -> Verdict<(usize, Vec<FileSample>)> {
+fn samples(stbl: &BoxRef<'_>, descriptions: u32, places: &mut Vec<(u64, u64)>) -> Verdict<(usize, Vec<FileSample>)> {
     let sizes = table(stbl, b"stsz", 4, 1)?;
     let mut durations = Vec::new();
     for run in table(stbl, b"stts", 0, 2)? {
-        ensure(
-            run[0] > 0 && durations.len() + run[0] as usize <= sizes.len(),
-            || {
-                format!(
-                    "stts has an empty run or more samples than stsz ({})",
-                    sizes.len()
-                )
-            },
-        )?;
+        ensure(run[0] > 0 && durations.len() + run[0] as usize <= sizes.len(), || {
+            format!("stts has an empty run or more samples than stsz ({})", sizes.len())
+        })?;
         durations.extend(std::iter::repeat_n(run[1], run[0] as usize));
     }
     let sync = match stbl.find(b"stss").map_err(|e| e.to_string())? {
@@ -282,48 +224,25 @@ fn samples(
     };
     if let Some(sync) = &sync {
         let rising = sync.windows(2).all(|w| w[0] < w[1]);
-        let inside =
-            sync.first() == Some(&1) && sync.last().is_some_and(|n| *n as usize <= sizes.len());
-        ensure(rising && inside, || {
-            "stss does not rise from 1 within the samples".into()
-        })?;
+        let inside = sync.first() == Some(&1) && sync.last().is_some_and(|n| *n as usize <= sizes.len());
+        ensure(rising && inside, || "stss does not rise from 1 within the samples".into())?;
     }
     let offsets: Vec<u64> = match stbl.find(b"co64").map_err(|e| e.to_string())? {
-        Some(_) => table(stbl, b"co64", 0, 2)?
-            .iter()
-            .map(|w| u64::from(w[0]) << 32 | u64::from(w[1]))
-            .collect(),
-        None => table(stbl, b"stco", 0, 1)?
-            .iter()
-            .map(|w| w[0].into())
-            .collect(),
+        Some(_) => table(stbl, b"co64", 0, 2)?.iter().map(|w| u64::from(w[0]) << 32 | u64::from(w[1])).collect(),
+        None => table(stbl, b"stco", 0, 1)?.iter().map(|w| w[0].into()).collect(),
     };
     let groups = table(stbl, b"stsc", 0, 3)?;
-    ensure(groups.first().is_none_or(|g| g[0] == 1), || {
-        "stsc does not begin at chunk 1".into()
-    })?;
-    ensure(groups.windows(2).all(|w| w[0][0] < w[1][0]), || {
-        "stsc does not rise".into()
-    })?;
+    ensure(groups.first().is_none_or(|g| g[0] == 1), || "stsc does not begin at chunk 1".into())?;
+    ensure(groups.windows(2).all(|w| w[0][0] < w[1][0]), || "stsc does not rise".into())?;
     let (mut out, mut time, mut group) = (Vec::with_capacity(sizes.len()), 0u64, 0);
     for (n, start) in offsets.iter().enumerate() {
-        group += usize::from(
-            groups
-                .get(group + 1)
-                .is_some_and(|g| g[0] as usize == n + 1),
-        );
+        group += usize::from(groups.get(group + 1).is_some_and(|g| g[0] as usize == n + 1));
         let [_, count, description] = groups[group][..] else {
             return Err("stsc".into());
         };
-        ensure(
-            (1..=descriptions).contains(&description) && count > 0,
-            || {
-                format!(
-                    "chunk {} has {count} samples of description {description}",
-                    n + 1
-                )
-            },
-        )?;
+        ensure((1..=descriptions).contains(&description) && count > 0, || {
+            format!("chunk {} has {count} samples of description {description}", n + 1)
+        })?;
         let mut offset = *start;
         for _ in 0..count {
             let at = out.len();
@@ -335,9 +254,7 @@ fn samples(
                 size: size[0],
                 time,
                 duration: *duration,
-                sync: sync
-                    .as_ref()
-                    .is_none_or(|s| s.binary_search(&(at as u32 + 1)).is_ok()),
+                sync: sync.as_ref().is_none_or(|s| s.binary_search(&(at as u32 + 1)).is_ok()),
                 description,
             });
             offset += u64::from(size[0]);
@@ -345,8 +262,6 @@ fn samples(
         }
         places.push((*start, offset));
     }
-    ensure(out.len() == sizes.len(), || {
-        format!("chunks hold {} samples, stsz {}", out.len(), sizes.len())
-    })?;
+    ensure(out.len() == sizes.len(), || format!("chunks hold {} samples, stsz {}", out.len(), sizes.len()))?;
     Ok((offsets.len(), out))
 }

@@ -46,19 +46,12 @@ fn fragments_in_one_segment_are_joined_if_they_follow_each_other() {
     let both = [segment(0), segment(6000)].concat();
     // The second track of the pair is only 3000 long, so it leaves a gap.
     let error = read_fragment(&both).unwrap_err();
-    let gap = FragmentError::Discontinuous {
-        track: 2,
-        expected: 3000,
-        found: 6000,
-    };
+    let gap = FragmentError::Discontinuous { track: 2, expected: 3000, found: 6000 };
     assert_eq!(error, gap);
     assert!(error.to_string().contains("6000") && error.to_string().contains("3000"));
     let styp = boxed(b"styp", b"msdh");
     let one = [styp, segment(0)].concat();
-    assert_eq!(
-        read_fragment(&one).unwrap().run(1).unwrap().samples.len(),
-        2
-    );
+    assert_eq!(read_fragment(&one).unwrap().run(1).unwrap().samples.len(), 2);
 }
 
 #[test]
@@ -83,18 +76,13 @@ fn what_a_recording_never_holds_is_refused_by_name() {
 #[test]
 fn many_runs_over_the_same_bytes_cannot_multiply_the_samples() {
     // Found while writing: sizes by default and overlapping runs would make samples out of nothing.
-    let runs: Vec<u8> = (0..500)
-        .flat_map(|_| boxed(b"trun", &words(&[0x1, 1000, 500 * 20 + 68])))
-        .collect();
+    let runs: Vec<u8> = (0..500).flat_map(|_| boxed(b"trun", &words(&[0x1, 1000, 500 * 20 + 68]))).collect();
     let tfhd = boxed(b"tfhd", &words(&[0x02_0038, 1, 1, 1, 0]));
     let tfdt = boxed(b"tfdt", &words(&[0, 0]));
     let traf = boxed(b"traf", &[tfhd, tfdt, runs].concat());
     let bytes = [boxed(b"moof", &traf), boxed(b"mdat", &[0; 1000])].concat();
     let error = read_fragment(&bytes).unwrap_err();
-    assert!(
-        matches!(error, FragmentError::Outside { sample: 1000, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, FragmentError::Outside { sample: 1000, .. }), "{error}");
 }
 
 proptest! {

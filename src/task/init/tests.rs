@@ -7,11 +7,8 @@ const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 
 /// The init segment and the segments of a fragmented file.
 fn split(file: &[u8]) -> (&[u8], Vec<&[u8]>) {
-    let starts: Vec<usize> = Boxes::new(file)
-        .map(Result::unwrap)
-        .filter(|b| matches!(&b.kind.0, b"moof" | b"mfra"))
-        .map(|b| b.at)
-        .collect();
+    let starts: Vec<usize> =
+        Boxes::new(file).map(Result::unwrap).filter(|b| matches!(&b.kind.0, b"moof" | b"mfra")).map(|b| b.at).collect();
     let segments = starts.windows(2).map(|w| &file[w[0]..w[1]]).collect();
     (&file[..starts[0]], segments)
 }
@@ -34,22 +31,13 @@ fn stored_segments_get_their_place_on_the_recorded_scale() {
     let (init, parts) = split(TINY);
     let init = Init::read(init).unwrap();
     let s = FrameRate::try_from(15).unwrap().segment();
-    let read = |n: usize, start: u64| {
-        init.segment(Bytes::copy_from_slice(parts[n]), n as u64, start)
-            .unwrap()
-    };
+    let read = |n: usize, start: u64| init.segment(Bytes::copy_from_slice(parts[n]), n as u64, start).unwrap();
     let first = read(0, 0);
     assert_eq!((first.index, first.samples), (0, s));
     assert_eq!((first.runs[0].start, first.runs[0].samples.len()), (0, 32));
-    assert_eq!(
-        (first.runs[1].start, first.runs[1].samples.len()),
-        (-1024, 101)
-    );
+    assert_eq!((first.runs[1].start, first.runs[1].samples.len()), (-1024, 101));
     let second = read(1, s);
-    assert_eq!(
-        (second.runs[0].start, second.runs[1].start),
-        (192_000, 102_400)
-    );
+    assert_eq!((second.runs[0].start, second.runs[1].start), (192_000, 102_400));
     let last = read(2, 2 * s);
     assert_eq!(last.samples, 240_000 - 2 * s);
     assert!(last.runs[0].samples[0].sync && !last.runs[0].samples[1].sync);
@@ -71,12 +59,7 @@ fn what_is_not_a_recording_is_refused_by_name() {
     assert!(with(b"avc1", 0, b'h').contains("avc1"));
     assert!(with(b"mdhd", 18, 9).contains("time scale"));
     assert!(with(b"stsd", 11, 2).contains("more than one"));
-    assert!(
-        Init::read(parts[0])
-            .unwrap_err()
-            .to_string()
-            .contains("moov")
-    );
+    assert!(Init::read(parts[0]).unwrap_err().to_string().contains("moov"));
     let init = Init::read(init).unwrap();
     assert!(init.segment(Bytes::new(), 0, 0).is_err());
 }

@@ -25,10 +25,7 @@ pub fn top_level(path: &Path) -> Res<Vec<String>> {
             n => u64::from(n),
         };
         if size < 8 || at + size > end {
-            return Err(format!(
-                "{}: the box at {at} claims {size} bytes of a file of {end}",
-                path.display()
-            ));
+            return Err(format!("{}: the box at {at} claims {size} bytes of a file of {end}", path.display()));
         }
         types.push(String::from_utf8_lossy(&head[4..8]).into_owned());
         at += size;
@@ -40,9 +37,7 @@ pub fn top_level(path: &Path) -> Res<Vec<String>> {
 pub fn is_faststart(types: &[String]) -> bool {
     let at = |name: &str| types.iter().position(|t| t == name);
     let whole = !types.iter().any(|t| t == "moof" || t == "mfra");
-    whole
-        && at("ftyp") == Some(0)
-        && matches!((at("moov"), at("mdat")), (Some(index), Some(media)) if index < media)
+    whole && at("ftyp") == Some(0) && matches!((at("moov"), at("mdat")), (Some(index), Some(media)) if index < media)
 }
 
 #[cfg(test)]

@@ -73,13 +73,7 @@ impl Place {
 /// CRC-16/CCITT-FALSE.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |crc, b| {
-        (0..8).fold(crc ^ (u16::from(*b) << 8), |c, _| {
-            if c & 0x8000 == 0 {
-                c << 1
-            } else {
-                (c << 1) ^ 0x1021
-            }
-        })
+        (0..8).fold(crc ^ (u16::from(*b) << 8), |c, _| if c & 0x8000 == 0 { c << 1 } else { (c << 1) ^ 0x1021 })
     })
 }
 
@@ -96,9 +90,7 @@ impl Code {
     /// The code as 108 bits, the first one highest.
     fn bits(self) -> u128 {
         let bytes = self.bytes();
-        let head = bytes[..11]
-            .iter()
-            .fold(0u128, |v, b| (v << 8) | u128::from(*b));
+        let head = bytes[..11].iter().fold(0u128, |v, b| (v << 8) | u128::from(*b));
         (((head << 4) | u128::from(bytes[11])) << 16) | u128::from(crc16(&bytes))
     }
 
@@ -138,13 +130,7 @@ impl Code {
                     1 | 38 => false,
                     c => bits >> (107 - (row * ROW_BITS + c - 2)) & 1 == 1,
                 };
-                fill(
-                    gray,
-                    stride,
-                    place,
-                    (column, row),
-                    if lit { 235 } else { 16 },
-                );
+                fill(gray, stride, place, (column, row), if lit { 235 } else { 16 });
             }
         }
     }
@@ -154,9 +140,7 @@ impl Code {
 pub fn patch(gray: &[u8], place: Place) -> u8 {
     let columns = 1..COLUMNS - 1;
     let n = columns.len() as u32;
-    let sum: u32 = columns
-        .map(|c| u32::from(mean(gray, place, c, ROWS + 1, 2)))
-        .sum();
+    let sum: u32 = columns.map(|c| u32::from(mean(gray, place, c, ROWS + 1, 2))).sum();
     (sum / n) as u8
 }
 
@@ -175,13 +159,7 @@ fn mean(gray: &[u8], place: Place, column: usize, row: usize, tall: usize) -> u8
 }
 
 /// Fills one cell.
-pub fn fill(
-    gray: &mut [u8],
-    stride: usize,
-    place: Place,
-    (column, row): (usize, usize),
-    value: u8,
-) {
+pub fn fill(gray: &mut [u8], stride: usize, place: Place, (column, row): (usize, usize), value: u8) {
     for y in 0..place.cell {
         let at = (place.y + row * place.cell + y) * stride + place.x + column * place.cell;
         gray[at..at + place.cell].fill(value);
@@ -192,17 +170,8 @@ pub fn fill(
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place {
-        x: 0,
-        y: 0,
-        cell: 8,
-    };
-    const CODE: Code = Code {
-        counter: 0xabcdef,
-        wall_ms: 0x8000_0001,
-        raf: 0x1234_5678,
-        stage: 9,
-    };
+    const PLACE: Place = Place { x: 0, y: 0, cell: 8 };
+    const CODE: Code = Code { counter: 0xabcdef, wall_ms: 0x8000_0001, raf: 0x1234_5678, stage: 9 };
 
     fn picture(code: Code) -> Vec<u8> {
         let mut gray = vec![0; PLACE.width() * PLACE.height()];

@@ -80,10 +80,7 @@ impl Evidence {
 
     /// Pictures that the page drew between the first and the last one in the file, and that are not in it.
     pub fn lost(&self) -> u32 {
-        self.coded()
-            .windows(2)
-            .map(|w| step(&w[0].1, &w[1].1))
-            .sum()
+        self.coded().windows(2).map(|w| step(&w[0].1, &w[1].1)).sum()
     }
 
     /// Whether counters and time stamps only ever grow. A reload begins a new count.

@@ -37,10 +37,7 @@ pub fn read(path: &Path, width: usize) -> Res<(Option<Place>, Vec<Picture>)> {
 
 fn decode(path: &Path, place: Place, limit: Option<usize>) -> Res<Vec<Picture>> {
     let (w, h) = (place.width(), place.height());
-    let filter = format!(
-        "crop={w}:{h}:{}:{},format=gray,showinfo=checksum=0",
-        place.x, place.y
-    );
+    let filter = format!("crop={w}:{h}:{}:{},format=gray,showinfo=checksum=0", place.x, place.y);
     let limit = limit.map(|n| n.to_string());
     let mut args = vec!["-hide_banner", "-nostats", "-v", "info", "-copyts"];
     args.extend(["-i", arg(path)?, "-an", "-vf", &filter]);
@@ -56,19 +53,10 @@ fn decode(path: &Path, place: Place, limit: Option<usize>) -> Res<Vec<Picture>> 
         times.truncate(pictures); // the filter runs ahead of the limit
     }
     if times.len() != pictures {
-        return Err(format!(
-            "{pictures} pictures, {} time stamps: the judge misreads FFmpeg",
-            times.len()
-        ));
+        return Err(format!("{pictures} pictures, {} time stamps: the judge misreads FFmpeg", times.len()));
     }
     let all = said.out.chunks_exact(w * h).zip(times);
-    Ok(all
-        .map(|(gray, pts)| Picture {
-            pts,
-            code: Code::read(gray, place),
-            patch: code::patch(gray, place),
-        })
-        .collect())
+    Ok(all.map(|(gray, pts)| Picture { pts, code: Code::read(gray, place), patch: code::patch(gray, place) }).collect())
 }
 
 /// The time stamp in a line of FFmpeg's `showinfo` filter.
@@ -120,22 +108,15 @@ impl Colours {
         then: &str,
         at_most: u32,
     ) -> Res<Vec<Self>> {
-        let filter = format!(
-            "fps={a_second}:start_time=0:round=up,tpad=stop_mode=clone:stop_duration=0.1,{then},format=rgb24"
-        );
+        let filter =
+            format!("fps={a_second}:start_time=0:round=up,tpad=stop_mode=clone:stop_duration=0.1,{then},format=rgb24");
         let at_most = at_most.to_string();
         let mut args = vec!["-v", "error", "-copyts", "-i", arg(path)?, "-an"];
         args.extend(["-vf", &filter, "-fps_mode", "passthrough"]);
         args.extend(["-frames:v", &at_most, "-f", "rawvideo", "-"]);
         let said = run_ok("ffmpeg", &args)?;
         let pictures = said.out.chunks_exact(width * height * 3);
-        Ok(pictures
-            .map(|rgb| Self {
-                width,
-                height,
-                rgb: rgb.to_vec(),
-            })
-            .collect())
+        Ok(pictures.map(|rgb| Self { width, height, rgb: rgb.to_vec() }).collect())
     }
 
     /// Red, green, blue of one pixel.
@@ -193,12 +174,10 @@ mod tests {
 
     #[test]
     fn time_stamps_are_read_from_showinfo_and_from_nothing_else() {
-        let line = "[Parsed_showinfo_2 @ 0x55] n:   3 pts:  12000 pts_time:0.133333 duration:   3000 duration_time:0.0333333";
+        let line =
+            "[Parsed_showinfo_2 @ 0x55] n:   3 pts:  12000 pts_time:0.133333 duration:   3000 duration_time:0.0333333";
         assert_eq!(shown_pts(line), Some(0.133_333));
         assert_eq!(shown_pts("pts_time:4"), None);
-        assert_eq!(
-            shown_pts("[Parsed_showinfo_2 @ 0x55] config in time_base: 1/90000"),
-            None
-        );
+        assert_eq!(shown_pts("[Parsed_showinfo_2 @ 0x55] config in time_base: 1/90000"), None);
     }
 }

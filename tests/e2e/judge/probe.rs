@@ -65,10 +65,7 @@ impl Probe {
 
 /// ffprobe writes seconds as text; what it does not know it leaves out.
 fn seconds(value: &Value) -> f64 {
-    value
-        .as_str()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(f64::NAN)
+    value.as_str().and_then(|s| s.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// Decodes everything and returns the decoder's complaints; none means clean.

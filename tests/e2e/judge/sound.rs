@@ -38,11 +38,7 @@ impl Sound {
         args.extend(["-af", "aresample=48000:async=1:first_pts=0"]);
         args.extend(["-ac", "1", "-f", "f32le", "-"]);
         let said = run_ok("ffmpeg", &args)?;
-        let samples = said
-            .out
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let samples = said.out.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         Ok(Self { samples })
     }
 
@@ -66,10 +62,7 @@ impl Sound {
         }
         (0..n)
             .map(|k| {
-                let (a, b) = (
-                    sums[k.saturating_sub(window / 2)],
-                    sums[(k + window / 2).min(n)],
-                );
+                let (a, b) = (sums[k.saturating_sub(window / 2)], sums[(k + window / 2).min(n)]);
                 (2.0 * (b.0 - a.0).hypot(b.1 - a.1) / window as f64) as f32
             })
             .collect()
@@ -110,12 +103,7 @@ impl Sound {
         let there = |e: &f32| *e >= usual / 2.0;
         let first = envelope.iter().position(there)?;
         let last = envelope.iter().rposition(there)?;
-        Some(stretches(
-            envelope[first..=last].iter().map(|e| !there(e)),
-            first as f64 / RATE,
-            1.0 / RATE,
-            shortest,
-        ))
+        Some(stretches(envelope[first..=last].iter().map(|e| !there(e)), first as f64 / RATE, 1.0 / RATE, shortest))
     }
 
     /// Stretches of at least `shortest` seconds without sound.
@@ -129,12 +117,7 @@ impl Sound {
 }
 
 /// Runs of `true` of at least `shortest` seconds.
-fn stretches(
-    flags: impl Iterator<Item = bool>,
-    start: f64,
-    step: f64,
-    shortest: f64,
-) -> Vec<Stretch> {
+fn stretches(flags: impl Iterator<Item = bool>, start: f64, step: f64, shortest: f64) -> Vec<Stretch> {
     let (mut found, mut begin) = (Vec::new(), None);
     for (k, on) in flags.chain([false]).enumerate() {
         match (on, begin) {
@@ -181,9 +164,7 @@ mod tests {
 
     #[test]
     fn a_tone_that_stays_is_no_beep() {
-        let samples = (0..48_000)
-            .map(|k| (TAU * BEEP_HZ * f64::from(k) / RATE).sin() as f32)
-            .collect();
+        let samples = (0..48_000).map(|k| (TAU * BEEP_HZ * f64::from(k) / RATE).sin() as f32).collect();
         assert!(Sound { samples }.beeps().is_empty());
     }
 

@@ -43,20 +43,10 @@ pub fn flashes(pictures: &[Picture]) -> Vec<f64> {
 
 /// Every flash with the beep nearest to it.
 pub fn pairs(flashes: &[f64], beeps: &[f64]) -> Vec<Pair> {
-    let nearest = |flash: &f64| {
-        beeps
-            .iter()
-            .map(|beep| beep - flash)
-            .min_by(|a, b| a.abs().total_cmp(&b.abs()))
-    };
+    let nearest = |flash: &f64| beeps.iter().map(|beep| beep - flash).min_by(|a, b| a.abs().total_cmp(&b.abs()));
     flashes
         .iter()
-        .filter_map(|flash| {
-            nearest(flash).map(|offset| Pair {
-                flash: *flash,
-                offset,
-            })
-        })
+        .filter_map(|flash| nearest(flash).map(|offset| Pair { flash: *flash, offset }))
         .filter(|p| p.offset.abs() < PAIR_WITHIN)
         .collect()
 }
@@ -77,17 +67,11 @@ pub fn offsets_by_clock(pictures: &[Picture], beeps: &[f64]) -> Vec<f64> {
         let waited = f64::from(waited) / 10.0;
         since - waited
     };
-    let steps: Vec<f64> = coded
-        .windows(2)
-        .map(|w| drawn(&w[1].1) - drawn(&w[0].1))
-        .collect();
+    let steps: Vec<f64> = coded.windows(2).map(|w| drawn(&w[1].1) - drawn(&w[0].1)).collect();
     let Some(interval) = median(&steps) else {
         return Vec::new();
     };
-    let shifts: Vec<f64> = coded
-        .iter()
-        .map(|(pts, code)| pts * 1000.0 - (drawn(code) + interval))
-        .collect();
+    let shifts: Vec<f64> = coded.iter().map(|(pts, code)| pts * 1000.0 - (drawn(code) + interval)).collect();
     let shift = median(&shifts).unwrap_or(0.0);
     let late = |beep: &f64| {
         let due = base + beep * 1000.0 - shift;
@@ -101,10 +85,7 @@ pub fn coded(pictures: &[Picture]) -> Vec<(f64, Code)> {
     let mut all: Vec<(f64, Code)> = Vec::new();
     for p in pictures {
         let Some(code) = p.code else { continue };
-        if all
-            .last()
-            .is_none_or(|(_, last)| last.counter != code.counter)
-        {
+        if all.last().is_none_or(|(_, last)| last.counter != code.counter) {
             all.push((p.pts, code));
         }
     }
@@ -118,9 +99,7 @@ pub fn lags(coded: &[(f64, Code)]) -> Vec<f64> {
     };
     coded
         .iter()
-        .map(|(pts, code)| {
-            (pts - first_pts) * 1000.0 - f64::from(code.wall_ms.wrapping_sub(first.wall_ms))
-        })
+        .map(|(pts, code)| (pts - first_pts) * 1000.0 - f64::from(code.wall_ms.wrapping_sub(first.wall_ms)))
         .collect()
 }
 
@@ -129,8 +108,7 @@ pub fn jitter_p95(values: &[f64]) -> Option<f64> {
     let middle = median(values)?;
     let mut off: Vec<f64> = values.iter().map(|v| (v - middle).abs()).collect();
     off.sort_by(f64::total_cmp);
-    off.get((off.len() * 95).div_ceil(100).saturating_sub(1))
-        .copied()
+    off.get((off.len() * 95).div_ceil(100).saturating_sub(1)).copied()
 }
 
 /// Median; `None` of nothing.
@@ -139,11 +117,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len();
     let high = *sorted.get(n / 2)?;
-    Some(if n % 2 == 1 {
-        high
-    } else {
-        (high + sorted[n / 2 - 1]) / 2.0
-    })
+    Some(if n % 2 == 1 { high } else { (high + sorted[n / 2 - 1]) / 2.0 })
 }
 
 /// Slope of the offsets, seconds per second: the median of the slopes of all couples, which single outliers do not move.
@@ -171,12 +145,7 @@ mod tests {
                 let lit = (raf + 1.5 * interval).rem_euclid(PERIOD_MS) < 120.0;
                 Picture {
                     pts: (raf - start + lag) / 1000.0,
-                    code: Some(Code {
-                        counter: k,
-                        wall_ms: (raf + 1.0) as u32,
-                        raf: (raf * 10.0) as u32,
-                        stage: 0,
-                    }),
+                    code: Some(Code { counter: k, wall_ms: (raf + 1.0) as u32, raf: (raf * 10.0) as u32, stage: 0 }),
                     patch: if lit { 250 } else { 20 },
                 }
             })
@@ -211,10 +180,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_runs_away_is_drift() {
-        let pair = |k: u32| Pair {
-            flash: f64::from(k),
-            offset: 0.01 + 0.0005 * f64::from(k),
-        };
+        let pair = |k: u32| Pair { flash: f64::from(k), offset: 0.01 + 0.0005 * f64::from(k) };
         let mut all: Vec<Pair> = (0..20).map(pair).collect();
         all[7].offset = 0.4; // an outlier
         assert!((drift(&all).unwrap() - 0.0005).abs() < 1e-5);

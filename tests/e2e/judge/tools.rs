@@ -14,26 +14,13 @@ const TOOL_LIMIT: Duration = Duration::from_secs(300);
 
 /// Path of `ffmpeg` or `ffprobe`: the environment's word, else what set-up installed.
 pub fn tool(name: &str) -> Res<PathBuf> {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the judge is no part of panorec and has no config.rs"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the judge is no part of panorec and has no config.rs")]
     let named = std::env::var_os(format!("PANOREC_{}", name.to_uppercase()));
-    let path = named.map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join(".tools")
-                .join(name)
-        },
-        PathBuf::from,
-    );
+    let path = named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(name), PathBuf::from);
     if path.exists() {
         Ok(path)
     } else {
-        Err(format!(
-            "{name} is not at {}; install it with: make setup",
-            path.display()
-        ))
+        Err(format!("{name} is not at {}; install it with: make setup", path.display()))
     }
 }
 
@@ -50,10 +37,7 @@ pub struct Said {
 
 /// Runs a tool to its end; an error if it cannot be started or does not end.
 pub fn run(name: &str, args: &[&str]) -> Res<Said> {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the judge is no part of panorec and watches its own children"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the judge is no part of panorec and watches its own children")]
     let mut child = Command::new(tool(name)?)
         .args(args)
         .stdin(Stdio::null())
@@ -68,24 +52,15 @@ pub fn run(name: &str, args: &[&str]) -> Res<Said> {
         child.kill().ok();
     }
     let status = child.wait().map_err(|e| format!("{name}: {e}"))?;
-    let out =
-        collected.map_err(|_| format!("{name} {args:?} did not end within {TOOL_LIMIT:?}"))?;
+    let out = collected.map_err(|_| format!("{name} {args:?} did not end within {TOOL_LIMIT:?}"))?;
     let err = err.recv().unwrap_or_default();
-    Ok(Said {
-        out,
-        err: String::from_utf8_lossy(&err).into_owned(),
-        ok: status.success(),
-    })
+    Ok(Said { out, err: String::from_utf8_lossy(&err).into_owned(), ok: status.success() })
 }
 
 /// Runs a tool that must end well.
 pub fn run_ok(name: &str, args: &[&str]) -> Res<Said> {
     let said = run(name, args)?;
-    if said.ok {
-        Ok(said)
-    } else {
-        Err(format!("{name} {args:?} failed: {}", said.err))
-    }
+    if said.ok { Ok(said) } else { Err(format!("{name} {args:?} failed: {}", said.err)) }
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
@@ -102,6 +77,5 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
 
 /// A path as an argument.
 pub fn arg(path: &Path) -> Res<&str> {
-    path.to_str()
-        .ok_or_else(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
