@@ -24,10 +24,7 @@ fn write(dir: &Path, movie: &Movie, payload: &[u8], end: u64) -> PathBuf {
 }
 
 fn push(movie: &mut Movie, segments: &[Segment]) -> Vec<u8> {
-    segments
-        .iter()
-        .flat_map(|s| movie.push(s).unwrap())
-        .collect()
+    segments.iter().flat_map(|s| movie.push(s).unwrap()).collect()
 }
 
 #[test]
@@ -43,38 +40,20 @@ fn every_picture_and_every_sample_comes_out_as_the_encoder_put_it_in() {
 
     let own = pictures(&path, &[]);
     assert_eq!(own.len(), 300);
-    assert_eq!(
-        own,
-        pictures(&raw, &[]),
-        "pictures, their times and durations"
-    );
+    assert_eq!(own, pictures(&raw, &[]), "pictures, their times and durations");
     let heard = sound(&path, &[]);
     let encoded = sound(&raw, &["-ignore_editlist", "1"]);
     assert!((480_000..=480_000 + LAST_FRAME).contains(&heard.len()));
-    assert!(
-        heard[..480_000] == encoded[1024..481_024],
-        "priming off, nothing else changed"
-    );
+    assert!(heard[..480_000] == encoded[1024..481_024], "priming off, nothing else changed");
     let length = probe(&path, &["-select_streams", "a"], "stream=duration_ts");
     assert_eq!(length, "480000", "the track ends at the very sample");
-    assert_eq!(
-        probe(&path, &[], "format=start_time,duration"),
-        "0.000000,10.000000"
-    );
+    assert_eq!(probe(&path, &[], "format=start_time,duration"), "0.000000,10.000000");
     for stream in ["v", "a"] {
-        let times = probe(
-            &path,
-            &["-select_streams", stream],
-            "stream=start_time,duration",
-        );
+        let times = probe(&path, &["-select_streams", stream], "stream=start_time,duration");
         assert_eq!(times, "0.000000,10.000000", "{stream}");
     }
-    let colours =
-        "stream=sample_aspect_ratio,color_range,color_space,color_transfer,color_primaries";
-    assert_eq!(
-        probe(&path, &["-select_streams", "v"], colours),
-        "1:1,tv,bt709,bt709,bt709"
-    );
+    let colours = "stream=sample_aspect_ratio,color_range,color_space,color_transfer,color_primaries";
+    assert_eq!(probe(&path, &["-select_streams", "v"], colours), "1:1,tv,bt709,bt709,bt709");
     assert_eq!(probe(&path, &[], "format_tags=encoder"), "panorec");
 }
 
@@ -109,15 +88,10 @@ fn still_pictures_last_as_long_as_they_stood_and_the_end_is_exact() {
     let own = pictures(&path, &[]);
     let raw = pictures(&dir.path().join("still.mp4"), &[]);
     assert_eq!(own.len(), raw.len());
-    let times =
-        |all: &[(i64, i64, String)]| all.iter().map(|p| (p.0, p.2.clone())).collect::<Vec<_>>();
+    let times = |all: &[(i64, i64, String)]| all.iter().map(|p| (p.0, p.2.clone())).collect::<Vec<_>>();
     assert_eq!(times(&own), times(&raw));
     let last = own.last().unwrap();
-    assert_eq!(
-        last.0 + last.1,
-        ticks(end) as i64,
-        "the last picture is shown up to the end"
-    );
+    assert_eq!(last.0 + last.1, ticks(end) as i64, "the last picture is shown up to the end");
 }
 
 #[test]
@@ -138,11 +112,7 @@ fn an_encoder_with_other_parameters_takes_over_on_the_grid() {
     let mut expected = pictures(&dir.path().join("first.mp4"), &[]);
     expected.truncate(192);
     let later = pictures(&dir.path().join("second.mp4"), &[]);
-    expected.extend(
-        later
-            .into_iter()
-            .map(|p| (p.0 + ticks(3 * S) as i64, p.1, p.2)),
-    );
+    expected.extend(later.into_iter().map(|p| (p.0 + ticks(3 * S) as i64, p.1, p.2)));
     assert_eq!(own, expected);
     let heard = sound(&path, &[]);
     assert!((end as usize..=end as usize + LAST_FRAME).contains(&heard.len()));
@@ -154,10 +124,5 @@ fn an_encoder_with_other_parameters_takes_over_on_the_grid() {
     assert!(heard[meet + 1024..end as usize] == after[1024..240_000]);
     // Jumping right into the second encoder's part finds its parameters.
     let sought = pictures(&path, &["-ss", "9.0"]);
-    assert_eq!(
-        sought.last(),
-        own.last()
-            .map(|p| (p.0 - 9 * 90_000, p.1, p.2.clone()))
-            .as_ref()
-    );
+    assert_eq!(sought.last(), own.last().map(|p| (p.0 - 9 * 90_000, p.1, p.2.clone())).as_ref());
 }

@@ -10,9 +10,7 @@ use std::process::{Command, Stdio};
 
 /// A program of the FFmpeg build in `.tools`, or that of the system.
 fn tool(name: &str) -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(".tools")
-        .join(name);
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(name);
     if own.exists() { own } else { name.into() }
 }
 
@@ -23,9 +21,7 @@ pub fn run(name: &str, args: &[&str]) -> Vec<u8> {
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|e| {
-            panic!("{name} cannot be started ({e}): put a build into .tools/ or install ffmpeg")
-        });
+        .unwrap_or_else(|e| panic!("{name} cannot be started ({e}): put a build into .tools/ or install ffmpeg"));
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {args:?}: {complaints}");
     assert_eq!(complaints, "", "{name} {args:?}");
@@ -76,17 +72,7 @@ pub fn split(file: &[u8], first: u64, start: u64) -> (Bytes, Vec<Segment>) {
 /// (time stamp, duration, checksum) of every decoded picture, time base 1/90000.
 pub fn pictures(path: &Path, extra: &[&str]) -> Vec<(i64, i64, String)> {
     let mut args = extra.to_vec();
-    let output = [
-        "-map",
-        "0:v",
-        "-fps_mode",
-        "passthrough",
-        "-enc_time_base",
-        "1:90000",
-        "-f",
-        "framemd5",
-        "-",
-    ];
+    let output = ["-map", "0:v", "-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-f", "framemd5", "-"];
     args.extend(["-i", path.to_str().expect("UTF-8")]);
     args.extend(output);
     let text = String::from_utf8(run("ffmpeg", &args)).expect("text");
@@ -103,34 +89,14 @@ pub fn pictures(path: &Path, extra: &[&str]) -> Vec<(i64, i64, String)> {
 /// Every decoded sample pair.
 pub fn sound(path: &Path, extra: &[&str]) -> Vec<[u8; 4]> {
     let mut args = extra.to_vec();
-    args.extend([
-        "-i",
-        path.to_str().expect("UTF-8"),
-        "-map",
-        "0:a",
-        "-f",
-        "s16le",
-        "-",
-    ]);
+    args.extend(["-i", path.to_str().expect("UTF-8"), "-map", "0:a", "-f", "s16le", "-"]);
     let bytes = run("ffmpeg", &args);
-    bytes
-        .chunks_exact(4)
-        .map(|c| [c[0], c[1], c[2], c[3]])
-        .collect()
+    bytes.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]]).collect()
 }
 
 /// A value that ffprobe states, such as `format=duration` or `stream=start_time` of a stream.
 pub fn probe(path: &Path, select: &[&str], entry: &str) -> String {
     let mut args = select.to_vec();
-    args.extend([
-        "-show_entries",
-        entry,
-        "-of",
-        "csv=p=0",
-        path.to_str().expect("UTF-8"),
-    ]);
-    String::from_utf8(run("ffprobe", &args))
-        .expect("text")
-        .trim()
-        .to_string()
+    args.extend(["-show_entries", entry, "-of", "csv=p=0", path.to_str().expect("UTF-8")]);
+    String::from_utf8(run("ffprobe", &args)).expect("text").trim().to_string()
 }

@@ -200,6 +200,27 @@ fn beyond_four_gigabytes_places_and_sizes_are_wide() {
 }
 
 #[test]
+fn another_reader_understands_every_box_and_gives_it_back_alike() {
+    use mp4_atom::{Decode, Encode, ReadFrom};
+    let (init, segments) = stored(TINY, 0);
+    let mut movie = Movie::new(&init).unwrap();
+    segments.iter().for_each(|s| drop(movie.push(s).unwrap()));
+    let head = movie.head(240_000, 1).unwrap();
+    let mut rest = &head[..];
+    let ftyp = mp4_atom::Ftyp::read_from(&mut rest).unwrap();
+    let moov = mp4_atom::Moov::read_from(&mut rest).unwrap();
+    assert_eq!(ftyp.major_brand, mp4_atom::FourCC::new(b"isom"));
+    assert_eq!((moov.mvhd.timescale, moov.mvhd.duration, moov.trak.len()), (48_000, 240_000, 2));
+    let audio = &moov.trak[1];
+    assert_eq!(audio.edts.as_ref().unwrap().elst.as_ref().unwrap().entries[0].media_time, Some(1024));
+    let tables = &audio.mdia.minf.stbl;
+    assert_eq!((tables.sbgp.len(), tables.sgpd.len()), (1, 1));
+    let mut again = Vec::new();
+    moov.encode(&mut again).unwrap();
+    assert_eq!(mp4_atom::Moov::decode(&mut &again[..]).unwrap(), moov);
+}
+
+#[test]
 fn the_judge_notices_what_is_wrong() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
