@@ -81,7 +81,10 @@ check_rust() {
 
 want_run() {
     need_command "${PANOREC_CHROMIUM:-chromium}" chromium
-    if ((EUID != 0)); then need_package chromium-sandbox; fi # a normal user's Chromium keeps its sandbox
+    # A normal user's Chromium keeps its sandbox: by user namespaces, or by the set-uid helper where they are refused.
+    if ((EUID != 0)) && [[ $(cat /proc/sys/kernel/unprivileged_userns_clone 2>/dev/null) == 0 ]]; then
+        need_package chromium-sandbox
+    fi
     local package
     for package in fonts-liberation fonts-dejavu-core fonts-noto-color-emoji fonts-wqy-microhei ca-certificates; do
         need_package "$package"

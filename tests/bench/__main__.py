@@ -45,13 +45,14 @@ def record(recipe, page, seconds, pages, tap=False, profile=False):
         start = snapshot(meter, profile)
         time.sleep(seconds)
         end = snapshot(meter, profile)
+        flags = profile_cpu.browser_flags(meter.pids())
         time.sleep(TAIL_SECONDS)
         alive = run.recorder.poll() is None
         finish = run.stop()
         if not alive:
             raise RuntimeError(f"{recipe} stopped recording by itself\n{run.logs()}")
         left = meters.end_all(meter)
-        result = {"recipe": recipe, "page": page, "finish_s": finish, "children_left": left,
+        result = {"recipe": recipe, "page": page, "finish_s": finish, "children_left": left, "flags": flags,
                   "start_cpu_s": start["cpu"], "start_wall_s": start["at"] - began, **window(start, end)}
         result |= judge_file(run, page, tap)
         if result["duration_s"] < seconds:
@@ -107,6 +108,13 @@ def median(results, key):
 
 def shown(value, digits):
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def flag_difference(results, base, ours):
+    """One line: what Chromium was told by one recipe only."""
+    told = {name: {f for r in results if r["recipe"] == name for f in r.get("flags", [])} for name in (base, ours)}
+    only = [f"{a}: {' '.join(sorted(told[a] - told[b])) or 'none'}" for a, b in ((ours, base), (base, ours))]
+    return f"Chromium flags of one side only: {'; '.join(only)}"
 
 
 def table(results, base, ours):
@@ -170,6 +178,7 @@ def main():
         print(profile_cpu.table(results))
     else:
         print(table(results, *args.recipes))
+        print("\n" + flag_difference(results, *args.recipes))
     left = sorted({name for r in results for name in r.get("children_left", [])})
     if left:
         sys.exit(f"processes left behind and ended by the bench: {', '.join(left)}")

@@ -20,6 +20,18 @@ def kind(pid, name):
     return f"chromium: {flag['--type']}" + (f" {sub}" if sub else "")
 
 
+def browser_flags(pids):
+    """The command line of Chromium's first process among `pids`, without paths and port numbers."""
+    for pid in pids:
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").split()
+        except OSError:
+            continue
+        if argv and "chrom" in os.path.basename(argv[0]) and "--type=" not in " ".join(argv):
+            return [a for a in argv[1:] if a.startswith("--") and "/" not in a]
+    return []
+
+
 def snapshot(pids):
     """{(pid, kind): {thread id: (thread name, CPU seconds)}}"""
     shot = {}

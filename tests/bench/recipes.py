@@ -25,16 +25,19 @@ STOP_SECONDS = 15.0
 PAINT_SECONDS = 2.0
 START_SECONDS = 20.0
 
-# What panorec gives its Chromium too, displays excepted. Without the background flags Chromium looks hosts up for
-# minutes, which would be charged to the page.
-CHROMIUM_FLAGS = [
-    "--kiosk", "--no-first-run", "--no-default-browser-check", "--disable-dev-shm-usage", "--disable-gpu",
-    "--autoplay-policy=no-user-gesture-required", "--hide-scrollbars", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--disable-features=Translate,MediaRouter,OptimizationHints,GlobalMediaControls",
-    "--password-store=basic", "--use-mock-keychain", "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding", "--disable-infobars",
-]
+# What panorec gives its Chromium too (src/recording/browser/flags.rs), displays and control excepted. The bench compares
+# both command lines while they run and prints what differs.
+CHROMIUM_FLAGS = """
+--kiosk --no-first-run --no-default-browser-check --hide-crash-restore-bubble --noerrdialogs --deny-permission-prompts
+--disable-notifications --disable-prompt-on-repost --disable-hang-monitor --disable-search-engine-choice-screen
+--propagate-iph-for-testing --force-device-scale-factor=1 --force-color-profile=srgb --disable-lcd-text
+--autoplay-policy=no-user-gesture-required --disable-background-timer-throttling --disable-renderer-backgrounding
+--disable-backgrounding-occluded-windows --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader
+--disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync --disable-default-apps
+--disable-extensions --disable-domain-reliability --disable-field-trial-config --disable-breakpad
+--metrics-recording-only --no-pings --password-store=basic --disk-cache-size=67108864
+--disable-features=Translate,MediaRouter,DialMediaRouteProvider,GlobalMediaControls,LensOverlay,OptimizationHints,HttpsUpgrades,Prerender2,BackForwardCache
+""".split()
 
 
 class Size:
