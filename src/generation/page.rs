@@ -1,15 +1,135 @@
-//! The page of a recording: browser, network guard, load and first paint, as one step.
+//! The page of a recording: browser, network guard, load and first paint as one step, and again after a crash.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use url::Url;
 
-use crate::recording::browser::{Browser, BrowserConfig, BrowserError, Egress, PageEvent};
-use crate::recording::capture::{display_socket, sound_socket};
+use crate::recording::browser::{
+    Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform, Sandbox,
+};
+use crate::recording::capture::{DISPLAY, sound_socket};
 use crate::recording::process::Guard;
 use crate::task::spec::RecordingSpec;
 
 /// Why a page is not there.
-pub type PageError = BrowserError;
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// The browser or the page.
+    #[error(transparent)]
+    Browser(#[from] BrowserError),
+    /// The network guard.
+    #[error("the network guard cannot be started")]
+    Egress(#[source] std::io::Error),
+}
+
+/// Where and how pages are opened.
+pub struct Stage {
+    url: Url,
+    config: BrowserConfig,
+    egress: Arc<Egress>,
+    guard: Arc<Guard>,
+}
+
+/// A page that is there.
+pub struct Page {
+    browser: Arc<Browser>,
+    /// What happens to it.
+    pub events: mpsc::Receiver<PageEvent>,
+    /// When it came up.
+    pub since: Instant,
+    reload: Option<JoinHandle<()>>,
+}
+
+/// A page with the time it took.
+pub struct Opened {
+    /// The page.
+    pub page: Page,
+    /// For the browser to start.
+    pub launch: Duration,
+    /// From the navigation to the painted page.
+    pub load: Duration,
+}
+
+impl Stage {
+    /// Starts the network guard; browsers come later.
+    pub async fn new(
+        spec: &RecordingSpec,
+        chromium: PathBuf,
+        guard: &Arc<Guard>,
+        run_dir: &Path,
+    ) -> Result<Self, PageError> {
+        let egress = Egress::start(spec.allow_addresses.clone()).await.map_err(PageError::Egress)?;
+        let config = BrowserConfig {
+            chromium,
+            size: spec.size,
+            run_dir: run_dir.to_path_buf(),
+            platform: Platform::Wayland { display: DISPLAY.into() },
+            pulse_socket: sound_socket(run_dir),
+            user_agent: spec.user_agent.clone(),
+            sandbox: Sandbox::Auto,
+            environment: Vec::new(),
+            extra_flags: Vec::new(),
+        };
+        Ok(Self { url: spec.url.clone(), config, egress, guard: Arc::clone(guard) })
+    }
+
+    /// Starts a browser and opens the page in it, up to its first paint.
+    pub async fn open(&self) -> Result<Opened, PageError> {
+        let started = Instant::now();
+        // A refused address is told before a browser is started for it.
+        let (browser, events) = Browser::launch(&self.config, &self.egress, &self.guard).await?;
+        let launch = started.elapsed();
+        let page = Page { browser: Arc::new(browser), events, since: Instant::now(), reload: None };
+        self.load(page, launch).await
+    }
+
+    /// Opens the page again in a browser whose tab crashed.
+    pub async fn revive(&self, page: Page) -> Result<Opened, PageError> {
+        self.load(page, Duration::ZERO).await
+    }
+
+    async fn load(&self, page: Page, launch: Duration) -> Result<Opened, PageError> {
+        let started = Instant::now();
+        if let Err(error) = page.browser.open(&self.url, LoadBounds::default()).await {
+            page.close().await;
+            return Err(error.into());
+        }
+        page.browser.settle().await;
+        Ok(Opened { page: Page { since: Instant::now(), ..page }, launch, load: started.elapsed() })
+    }
+}
+
+impl Page {
+    /// Calls the page's callback.
+    pub async fn acknowledge(&self, call: &Call) {
+        self.browser.acknowledge(call).await;
+    }
+
+    /// Loads it again, without waiting for that. A reload that is under way gives way.
+    pub fn reload(&mut self) {
+        if let Some(before) = self.reload.take() {
+            before.abort();
+        }
+        let browser = Arc::clone(&self.browser);
+        self.reload = Some(tokio::spawn(async move {
+            if let Err(error) = browser.reload(LoadBounds::default()).await {
+                tracing::warn!(error = %super::chain(&error), "reload failed");
+            }
+        }));
+    }
+
+    /// Ends its browser.
+    pub async fn close(mut self) {
+        if let Some(reload) = self.reload.take() {
+            reload.abort();
+            let _ = reload.await;
+        }
+        if let Some(browser) = Arc::into_inner(self.browser) {
+            browser.close().await;
+        }
+    }
+}

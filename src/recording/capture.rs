@@ -37,6 +37,9 @@ const SILENCE_PEAK: f32 = 0.0005;
 /// drawn in, and our slot stamps already name that refresh, so little is left.
 const SOUND_SHIFT: i64 = 0;
 
+/// Name of the display's socket in the run directory (`WAYLAND_DISPLAY`).
+pub const DISPLAY: &str = "wayland-0";
+
 /// Where a capture keeps its sockets and what it is of.
 #[derive(Debug, Clone)]
 pub struct CaptureConfig {
@@ -281,7 +284,7 @@ impl Capture {
 
 /// Socket of the display in a run directory.
 pub fn display_socket(run_dir: &Path) -> PathBuf {
-    run_dir.join("wayland-0")
+    run_dir.join(DISPLAY)
 }
 
 /// Socket of the sound sink in a run directory.
