@@ -5,7 +5,8 @@
 //! whoever sends too much is read later.
 
 use super::Counters;
-use super::stream::{Format, RATE, Stream};
+use super::format::{Format, RATE};
+use super::stream::Stream;
 use super::wire::{Message, Violation, next_message, tag_and_seq, well_formed};
 use pulseaudio::protocol::{
     self as pulse, AuthReply, ChannelMap, Command, CommandReply, CommandTag, CreatePlaybackStreamReply, FormatInfo,

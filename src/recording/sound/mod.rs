@@ -6,7 +6,8 @@
 //! cannot drift. On every deadline and before every message the thread plays all streams up to *now* and hands the mix
 //! out as contiguous blocks; silence is produced where nothing plays.
 //!
-//! * [`stream`]: one stream's queue and life: filling, playing, starved; corked or not. Pure.
+//! * [`stream`]: one stream's queue and life: filling, playing, starved; corked or not. [`cushion`]: how long the queue is.
+//!   [`format`]: bytes to samples. Pure.
 //! * [`wire`]: frames in and out of byte buffers, and what of a hostile message may be given to the decoder. Pure.
 //! * [`client`]: one connection: its streams, the commands it may send, the bounds it is held to.
 //! * [`server`]: the thread: waiting, playing to now, mixing.
@@ -15,6 +16,8 @@
 //! Start it before the browser and keep it until the browser is gone: Chromium does not reconnect a stream.
 
 mod client;
+mod cushion;
+mod format;
 mod server;
 mod stream;
 #[cfg(test)]

@@ -4,73 +4,13 @@
 //! moves and nothing is asked for (else Chromium would prefill with silence). Lengths are in frames unless the name says
 //! bytes; the wire counts bytes of the client's own format.
 
+use super::cushion::Cushion;
+use super::format::Format;
 use pulseaudio::protocol::stream::BufferAttr;
-use pulseaudio::protocol::{SampleFormat, SampleSpec};
 use std::collections::VecDeque;
 
-/// Target up to which a media stream's queue is raised: 256 ms, four times what Chromium asks for. Chromium delays video
-/// by the reported latency, so a long queue costs no sync there and rides out a busy machine.
-const MEDIA_TARGET: usize = 12_288;
-/// How many times its own wish a media stream's queue may become.
-const MEDIA_FACTOR: usize = 4;
-/// From this request size on a stream is a media element's. AudioContext and WebRTC streams ask for 256 frames; a page
-/// does not compensate there, so every queued frame is A/V error and they get exactly what they ask for.
-const MEDIA_MIN_REQUEST: usize = 512;
-/// Smallest target: 16 ms, below which a wake-up per request would come every few frames.
-const MIN_TARGET: usize = 768;
-/// Largest target: with [`OVERSHOOT`] it bounds a stream's memory to 1 MiB.
-const MAX_TARGET: usize = 48_000;
-/// Smallest amount asked for at once: 5.3 ms, half of Chromium's smallest buffer.
-const MIN_CHUNK: usize = 256;
 /// Frames accepted beyond the target: Chromium answers with whole buffers, and after a flush with what it still owes.
 const OVERSHOOT: usize = 24_000;
-/// Samples beyond this are cut on arrival, so that no sum of streams can become infinite. Far above anything audible as
-/// the mix is clipped to ±1.
-const SAMPLE_LIMIT: f32 = 16.0;
-
-/// Sample rate of every stream; nothing is resampled.
-pub(super) const RATE: u32 = crate::task::timeline::SAMPLE_RATE as u32;
-
-/// How a client's bytes are to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
-    float: bool,
-    channels: usize,
-}
-
-impl Format {
-    /// The formats Chromium uses: 48 kHz, mono or stereo, `f32le` or `s16le`.
-    pub(super) fn new(spec: &SampleSpec) -> Option<Self> {
-        let float = match spec.format {
-            SampleFormat::Float32Le => true,
-            SampleFormat::S16Le => false,
-            _ => return None,
-        };
-        let channels = usize::from(spec.channels);
-        (spec.sample_rate == RATE && (1..=2).contains(&channels)).then_some(Self { float, channels })
-    }
-
-    fn sample_bytes(self) -> usize {
-        if self.float { 4 } else { 2 }
-    }
-
-    /// Bytes of one frame.
-    pub(super) fn frame_bytes(self) -> usize {
-        self.sample_bytes() * self.channels
-    }
-
-    /// One sample; what is no number becomes silence.
-    fn sample(self, bytes: &[u8]) -> f32 {
-        match *bytes {
-            [a, b, c, d] => {
-                let x = f32::from_le_bytes([a, b, c, d]);
-                if x.is_nan() { 0.0 } else { x.clamp(-SAMPLE_LIMIT, SAMPLE_LIMIT) }
-            }
-            [a, b] => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-            _ => 0.0,
-        }
-    }
-}
 
 /// Why a stream is or is not heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +49,7 @@ pub(super) struct Positions {
 #[derive(Debug)]
 pub(super) struct Stream {
     format: Format,
-    target: usize,
-    chunk: usize,
-    min_request: usize,
+    cushion: Cushion,
     queue: VecDeque<f32>,
     /// Bytes of a frame that has not arrived whole.
     partial: Vec<u8>,
@@ -128,21 +66,9 @@ pub(super) struct Stream {
 impl Stream {
     /// A stream with its buffer sizes settled.
     pub(super) fn new(format: Format, wish: &BufferAttr, corked: bool) -> Self {
-        let frames = |bytes: u32, unset: usize| match bytes {
-            u32::MAX => unset,
-            n => n as usize / format.frame_bytes(),
-        };
-        let min_request = frames(wish.minimum_request_length, MEDIA_MIN_REQUEST);
-        let asked = frames(wish.target_length, MEDIA_TARGET).clamp(MIN_TARGET, MAX_TARGET);
-        let target =
-            if min_request >= MEDIA_MIN_REQUEST { (asked * MEDIA_FACTOR).min(MEDIA_TARGET).max(asked) } else { asked };
-        let min_request = min_request.clamp(1, target / 2);
         Self {
             format,
-            target,
-            // Twice the smallest request is one buffer of Chromium's: a request per buffer, none in vain.
-            chunk: (min_request * 2).clamp(MIN_CHUNK, target / 3),
-            min_request,
+            cushion: Cushion::new(format, wish),
             queue: VecDeque::new(),
             partial: Vec::new(),
             corked,
@@ -157,10 +83,10 @@ impl Stream {
     pub(super) fn attr(&self) -> BufferAttr {
         let bytes = |frames: usize| (frames * self.format.frame_bytes()) as u32;
         BufferAttr {
-            max_length: bytes(self.target + OVERSHOOT),
-            target_length: bytes(self.target),
-            pre_buffering: bytes(self.target),
-            minimum_request_length: bytes(self.min_request),
+            max_length: bytes(self.cushion.target + OVERSHOOT),
+            target_length: bytes(self.cushion.target),
+            pre_buffering: bytes(self.cushion.target),
+            minimum_request_length: bytes(self.cushion.min_request),
             ..Default::default()
         }
     }
@@ -202,17 +128,16 @@ impl Stream {
     }
 
     fn enqueue(&mut self, frames: &[u8]) {
-        let free = (self.target + OVERSHOOT).saturating_sub(self.queued());
+        let free = (self.cushion.target + OVERSHOOT).saturating_sub(self.queued());
         let (kept, dropped) = frames.split_at(frames.len().min(free * self.format.frame_bytes()));
-        let format = self.format;
-        self.queue.extend(kept.chunks_exact(format.sample_bytes()).map(|b| format.sample(b)));
+        self.queue.extend(self.format.samples(kept));
         // Dropped frames count as played, so that written − read stays what is queued.
         self.at.read += dropped.len() as u64;
     }
 
     /// Begins to play if enough is queued; says whether it began.
     pub(super) fn begin_if_full(&mut self) -> bool {
-        if self.corked || self.phase == Phase::Playing || self.queued() < self.target {
+        if self.corked || self.phase == Phase::Playing || self.queued() < self.cushion.target {
             return false;
         }
         self.phase = Phase::Playing;
@@ -236,7 +161,9 @@ impl Stream {
         self.at.read += bytes(heard);
         self.at.playing_for += bytes(heard);
         let starved = frames - heard;
+        self.cushion.played(heard);
         if starved > 0 {
+            self.cushion.ran_dry();
             self.phase = Phase::Starved;
             self.at.underrun_for = bytes(starved);
         }
@@ -256,7 +183,7 @@ impl Stream {
     /// Frames that fit up to the target, and frames the client has been asked for and not delivered (below zero: it has
     /// delivered more).
     fn space_and_owed(&self) -> (i64, i64) {
-        let space = self.target as i64 - self.queued() as i64;
+        let space = self.cushion.target as i64 - self.queued() as i64;
         (space.max(0), self.owed_bytes.div_euclid(self.format.frame_bytes() as i64))
     }
 
@@ -268,7 +195,7 @@ impl Stream {
         let (space, owed) = self.space_and_owed();
         let want = match self.phase {
             // Whole buffers, or the client would round up and the queue would creep above its target.
-            Phase::Playing => space - space % self.chunk as i64,
+            Phase::Playing => space - space % self.cushion.chunk as i64,
             // While filling, the last few frames must be asked for too or it would never be full.
             Phase::Filling | Phase::Starved => space,
         };
@@ -287,7 +214,7 @@ impl Stream {
             return None;
         }
         let (space, owed) = self.space_and_owed();
-        let chunk = self.chunk as i64;
+        let chunk = self.cushion.chunk as i64;
         let next_want = (owed.max(0) / chunk + 1) * chunk;
         Some(((next_want - space).max(1) as usize).min(self.queued() + 1))
     }
@@ -310,13 +237,13 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STEREO: Format = Format { float: true, channels: 2 };
+    use pulseaudio::protocol::{SampleFormat, SampleSpec};
 
     fn stream(target: u32, min_request: u32, corked: bool) -> Stream {
         let wish =
             BufferAttr { target_length: target * 8, minimum_request_length: min_request * 8, ..Default::default() };
-        Stream::new(STEREO, &wish, corked)
+        let spec = SampleSpec { format: SampleFormat::Float32Le, channels: 2, sample_rate: 48_000 };
+        Stream::new(Format::new(&spec).unwrap(), &wish, corked)
     }
 
     fn write(stream: &mut Stream, frames: usize) {
@@ -325,24 +252,6 @@ mod tests {
 
     fn play(stream: &mut Stream, frames: usize) -> Played {
         stream.play(&mut vec![0.0; frames * 2])
-    }
-
-    #[test]
-    fn only_media_queues_are_raised_and_never_beyond_256_ms_on_our_own_account() {
-        for (asked, min_request, given) in [
-            (3072, 512, 12_288),    // a media element
-            (1536, 256, 1536),      // an AudioContext, WebRTC
-            (12_288, 2048, 12_288), // an AudioContext with latencyHint "playback"
-            (24_000, 4096, 24_000), // whoever asks for more gets it
-            (1, 1, MIN_TARGET),     // and nobody gets nonsense
-            (500_000, 1, MAX_TARGET),
-        ] {
-            let stream = stream(asked, min_request, false);
-            assert_eq!(stream.target, given, "{asked}/{min_request}");
-            assert!(stream.chunk >= MIN_CHUNK && stream.chunk * 3 <= stream.target);
-        }
-        let unset = Stream::new(STEREO, &BufferAttr::default(), false);
-        assert_eq!((unset.target, unset.min_request), (MEDIA_TARGET, MEDIA_MIN_REQUEST));
     }
 
     #[test]
