@@ -302,6 +302,44 @@ fn connections_beyond_the_limit_wait_until_others_end() {
 }
 
 #[test]
+fn a_client_that_vanishes_takes_its_streams_along() {
+    let rig = Rig::new();
+    let mut peer = rig.connect();
+    let channel = peer.open(STEREO, 12_288, 512, false).channel;
+    peer.play(channel, &[0.5; 2].repeat(12_288));
+    peer.started();
+    drop(peer);
+    rig.wait_for(rig.clock.now() + 4800);
+    let stats = rig.sound.stats();
+    assert_eq!((stats.streams_opened, stats.streams_playing), (1, 0));
+    assert_eq!((stats.underruns, stats.clients_dropped), (0, 0), "that is how Chromium ends a stream");
+    assert!(rig.finish().sounding().len() < 12_288);
+}
+
+#[test]
+fn after_a_long_stop_of_the_process_blocks_are_whole_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, blocks) = std::sync::mpsc::channel();
+    let config = SoundConfig { socket: dir.path().join("pulse"), clock: MediaClock::start() };
+    let mut first = true;
+    let sound = Sound::start(config, move |block| {
+        // The thread standing still is what a stopped process looks like from inside.
+        if std::mem::take(&mut first) {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        sender.send(block).unwrap();
+    })
+    .unwrap();
+    let mut next = None;
+    for block in blocks.iter().take(4) {
+        assert!(next.is_none_or(|at| at == block.start));
+        assert!(block.frames() <= 48_000, "{}", block.frames());
+        next = Some(block.end());
+    }
+    sound.stop();
+}
+
+#[test]
 fn silence_is_handed_out_while_nobody_plays() {
     let rig = Rig::new();
     let start = rig.clock.now();
