@@ -4,11 +4,9 @@
 //! Nothing points left; `recording`, `delivery` and `platform` never name each other. `task` is pure: no clock,
 //! no I/O, no runtime. `tests/integration/layering.rs` holds this.
 
-#[cfg(any())]
 pub mod cli;
 pub mod config;
 pub mod delivery;
-#[cfg(any())]
 pub mod generation;
 pub mod platform;
 pub mod recording;

@@ -1,5 +1,7 @@
-fn main() {
-    if std::env::args().nth(1).as_deref() == Some("__guard") {
-        panorec::recording::process::run_guard(std::io::stdin())
-    }
+//! panorec: one binary, chosen by how it is started.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    panorec::cli::main()
 }

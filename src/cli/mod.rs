@@ -1,7 +1,9 @@
 //! The command line: `panorec VERB …`.
 
+mod assemble;
 mod record;
 mod terminal;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ enum Verb {
     /// Record a page into an MP4 file
     Record(record::Args),
     /// Make an MP4 file of what a recording that was killed has left behind
-    Assemble(record::AssembleArgs),
+    Assemble(assemble::Args),
 }
 
 /// Runs the verb on the command line.
@@ -43,6 +45,6 @@ pub fn main() -> ExitCode {
     terminal::init_log();
     match cli.verb {
         Verb::Record(args) => record::run(&args),
-        Verb::Assemble(args) => record::assemble(&args),
+        Verb::Assemble(args) => assemble::run(&args),
     }
 }

@@ -1,6 +1,7 @@
 //! `panorec record`: one page into one file.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,12 +150,20 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
         chromium: config::chromium_path().map_err(|e| e.to_string())?,
         ffmpeg: config::ffmpeg_path().map_err(|e| e.to_string())?,
     };
-    let target = GrowingFile::create(&args.output, args.overwrite).map_err(|e| super::chain(&e))?;
-    let work = super::work_dir(&args.output);
-    let chunks = DirectoryChunkStore::new(&work).map_err(|e| super::chain(&e))?;
+    let target = GrowingFile::create(&args.output, args.overwrite).map_err(|e| generation::chain(&e))?;
+    let work = work_dir(&args.output);
+    let chunks = DirectoryChunkStore::new(&work).map_err(|e| generation::chain(&e))?;
     let task = uuid::Uuid::new_v4().to_string();
     let job = Job { spec, tools, task, generation: 1, chunks: Arc::new(chunks), target: Box::new(target) };
     Ok(Prepared { job, work })
+}
+
+/// Where segments wait until the file is finished: beside it, so that there is room for both or for neither.
+fn work_dir(output: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(output.file_name().unwrap_or_default());
+    name.push(".panorec");
+    output.with_file_name(name)
 }
 
 async fn drive(job: Job) -> Outcome {

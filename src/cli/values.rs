@@ -46,7 +46,14 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in [("10s", 10_000), ("90", 90_000), ("1m30s", 90_000), ("2h", 7_200_000), ("500ms", 500), ("1h1ms", 3_600_001)] {
+        for (text, ms) in [
+            ("10s", 10_000),
+            ("90", 90_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("500ms", 500),
+            ("1h1ms", 3_600_001),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for bad in ["", "s", "10x", "-1s", "1.5s", "10s5", "99999999999s"] {

@@ -1,11 +1,13 @@
 //! One invocation's share of a recording: drives the recorder, stores what comes out, assembles the file.
 
+mod assemble;
 mod media;
 mod outcome;
 mod page;
 mod record;
 mod run;
 
+pub use assemble::{AssembleError, assemble};
 pub use outcome::{Outcome, Saved, Stopped, Timings};
 pub use record::{Job, Tools, record};
 pub use run::{Command, Progress};

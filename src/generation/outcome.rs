@@ -112,7 +112,14 @@ pub(super) struct Ended {
 
 impl Ended {
     pub fn before_it_began(trouble: Trouble) -> Self {
-        Self { stopped: Stopped::Failed, begun: false, trouble: Some(trouble), capture: None, gaps: Vec::new(), reduced_seconds: 0 }
+        Self {
+            stopped: Stopped::Failed,
+            begun: false,
+            trouble: Some(trouble),
+            capture: None,
+            gaps: Vec::new(),
+            reduced_seconds: 0,
+        }
     }
 }
 
@@ -171,4 +178,3 @@ fn measure(capture: CaptureEnd, kept: u64, gaps: Vec<Gap>, reduced_seconds: u64)
 fn round(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
-
