@@ -6,11 +6,11 @@
 //! cannot drift. On every deadline and before every message the thread plays all streams up to *now* and hands the mix
 //! out as contiguous blocks; silence is produced where nothing plays.
 //!
-//! * [`stream`]: one stream's queue and life: filling, playing, starved; corked or not. [`cushion`]: how long the queue is.
-//!   [`format`]: bytes to samples. Pure.
-//! * [`wire`]: frames in and out of byte buffers, and what of a hostile message may be given to the decoder. Pure.
-//! * [`client`]: one connection: its streams, the commands it may send, the bounds it is held to.
-//! * [`server`]: the thread: waiting, playing to now, mixing.
+//! * `stream`: one stream's queue and life: filling, playing, starved; corked or not. `cushion`: how long the queue is.
+//!   `format`: bytes to samples. Pure.
+//! * `wire`: frames in and out of byte buffers, and what of a hostile message may be given to the decoder. Pure.
+//! * `client`: one connection: its streams, the commands it may send, the bounds it is held to.
+//! * `server`: the thread: waiting, playing to now, mixing.
 //!
 //! It never decides what is recorded (the gate does), never resamples, and never records: there is no source.
 //! Start it before the browser and keep it until the browser is gone: Chromium does not reconnect a stream.
@@ -204,8 +204,8 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(fd))
 }
 
-/// Gives the calling thread real-time priority; says whether that was permitted. Threads and children of it fall back to
-/// normal.
+/// Gives the calling thread real-time priority; says whether that was permitted. What it starts falls back to
+/// normal priority.
 fn raise_priority() -> bool {
     let param = libc::sched_param { sched_priority: FIFO_PRIORITY };
     // SAFETY: `param` outlives the call; 0 is the calling thread.

@@ -9,7 +9,7 @@ use pulseaudio::protocol::{DESCRIPTOR_SIZE, Descriptor, read_descriptor};
 /// Largest message accepted. The client library splits sound at 64 KiB and its commands are a few KiB.
 pub(super) const MAX_MESSAGE: usize = 128 * 1024;
 
-/// The first message in `bytes`, and how many bytes it takes with its header.
+/// One whole message without its header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message<'a> {
     /// A command.
