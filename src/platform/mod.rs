@@ -2,6 +2,8 @@
 //!
 //! Ports are small and decide nothing. Every error says whether the effect may have happened.
 
+pub mod conformance;
+pub mod key;
 pub mod local;
 
 use async_trait::async_trait;

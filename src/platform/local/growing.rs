@@ -1,0 +1,333 @@
+//! A file that is written head last.
+//!
+//! While recording, payload is appended to a file without a name in the target's directory ([`Pending`]). At the end
+//! the head gets in front, by the first of three ways that works:
+//! 1. insert a range (ext4, xfs): moves block references, not data, so it costs the same for ten seconds and ten hours;
+//! 2. copy into a second file inside the system (btrfs and others share the blocks, so nothing is copied there either);
+//! 3. move the payload back within the file, from its end: works everywhere, and with room for the head alone.
+//!
+//! Then data and name are flushed to disk, because the segments that the file was made of may be deleted next.
+//!
+//! A full disk must not cost the recording: room for the head is reserved from the start, grows with the payload, and is
+//! given back at the end. Payload that does not fit is taken back whole.
+
+use super::medium::{Disk, Medium};
+use super::pending::Pending;
+use super::{blocking, store_error, unsupported};
+use crate::platform::{HeadLastObject, StoreError};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Room for a head of nothing but the fixed boxes, and for what the file system needs for itself to insert.
+const RESERVE_BASE: u64 = 64 << 10;
+/// Room for what one append adds to the head. An append is a segment: at 60 pictures a second and no two alike durations
+/// in a row, 128 · (4 + 8) bytes for pictures, 100 · 4 for sound and about 150 for chunks, so half of this.
+const RESERVE_PER_APPEND: u64 = 4 << 10;
+/// The reserve grows in steps of this much, every nine minutes.
+const RESERVE_STEP: u64 = 1 << 20;
+/// Moved at once when payload must be moved by hand.
+const MOVE_BYTES: u64 = 4 << 20;
+/// Block size that is believed. What a network file system states is the size of its requests.
+const MAX_BLOCK: u64 = 64 << 10;
+/// Block size where none is believable: that of nearly every file system.
+const USUAL_BLOCK: u64 = 4096;
+/// Other names that are tried for a recording whose name was taken while it was made.
+const MAX_OTHER_NAMES: u32 = 1000;
+
+/// A file under `target` once it is finished. Dropped before that, it leaves nothing behind.
+pub struct GrowingFile {
+    growing: Arc<Mutex<Option<Growing>>>,
+    target: PathBuf,
+    alignment: u64,
+}
+
+struct Growing {
+    medium: Arc<dyn Medium>,
+    pending: Pending,
+    /// Room for the head; given back when it is written.
+    reserve: Option<File>,
+    reserved: u64,
+    appends: u64,
+    payload: u64,
+    replace: bool,
+}
+
+impl GrowingFile {
+    /// Prepares everything, so that what would make the recording impossible is known before it begins: a missing or
+    /// read-only directory, a full disk, an existing target without `replace`.
+    pub fn create(target: &Path, replace: bool) -> Result<Self, StoreError> {
+        Self::create_on(Arc::new(Disk), target, replace)
+    }
+
+    fn create_on(medium: Arc<dyn Medium>, target: &Path, replace: bool) -> Result<Self, StoreError> {
+        let failed = |e| store_error("create", &target.display().to_string(), e);
+        let target = acceptable(target, replace).map_err(failed)?;
+        let dir = directory(&target);
+        let pending = Pending::create(dir).map_err(|e| failed(explain(e, dir)))?;
+        let reserve = Some(tempfile::tempfile_in(dir).map_err(failed)?);
+        let mut growing = Growing { medium, pending, reserve, reserved: 0, appends: 0, payload: 0, replace };
+        growing.keep_reserve().map_err(failed)?;
+        let alignment = rustix::fs::fstatfs(growing.pending.file()).map_or(0, |s| s.f_bsize.unsigned_abs());
+        let believable = alignment.is_power_of_two() && alignment <= MAX_BLOCK;
+        Ok(Self {
+            growing: Arc::new(Mutex::new(Some(growing))),
+            target,
+            alignment: if believable { alignment } else { USUAL_BLOCK },
+        })
+    }
+
+    fn failed(&self, op: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
+        let name = self.target.display().to_string();
+        move |e| store_error(op, &name, e)
+    }
+}
+
+/// The directory of a file name.
+fn directory(target: &Path) -> &Path {
+    match target.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    }
+}
+
+fn refuse<T>(kind: io::ErrorKind, reason: String) -> io::Result<T> {
+    Err(io::Error::new(kind, reason))
+}
+
+/// Checks a target; a link to a file that may be replaced is followed.
+fn acceptable(target: &Path, replace: bool) -> io::Result<PathBuf> {
+    let dir = directory(target);
+    match dir.metadata() {
+        Ok(m) if m.is_dir() => {}
+        Ok(_) => return refuse(io::ErrorKind::NotADirectory, format!("`{}` is not a directory", dir.display())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let reason = format!("the directory `{}` does not exist; create it first", dir.display());
+            return refuse(io::ErrorKind::InvalidInput, reason);
+        }
+        Err(e) => return Err(e),
+    }
+    if target.file_name().is_none_or(|name| name == OsStr::new(".."))
+        || target.as_os_str().as_encoded_bytes().ends_with(b"/")
+    {
+        return refuse(io::ErrorKind::InvalidInput, "this names a directory; name a file in it".into());
+    }
+    match target.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(target.to_path_buf()),
+        Err(e) => Err(e),
+        Ok(_) => match target.metadata() {
+            Ok(m) if m.is_dir() => refuse(io::ErrorKind::IsADirectory, "it is a directory; name a file in it".into()),
+            Ok(m) if !m.is_file() => refuse(
+                io::ErrorKind::AlreadyExists,
+                "it is not a regular file and cannot be replaced; choose another name".into(),
+            ),
+            Ok(_) if replace => target.canonicalize(),
+            _ => {
+                refuse(io::ErrorKind::AlreadyExists, "it exists; choose another name or allow it to be replaced".into())
+            }
+        },
+    }
+}
+
+/// Adds the directory to a refusal that names only the deed.
+fn explain(error: io::Error, dir: &Path) -> io::Error {
+    match error.kind() {
+        kind @ (io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound) => {
+            let reason =
+                format!("no file can be created in `{}` ({error}); choose a writable directory", dir.display());
+            io::Error::new(if kind == io::ErrorKind::NotFound { io::ErrorKind::PermissionDenied } else { kind }, reason)
+        }
+        _ => error,
+    }
+}
+
+impl Growing {
+    /// Reserves room for the head of what has been appended so far, ahead of need.
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let needed = (RESERVE_BASE + self.appends * RESERVE_PER_APPEND).next_multiple_of(RESERVE_STEP);
+        if needed > self.reserved
+            && let Some(reserve) = &self.reserve
+        {
+            self.medium.reserve(reserve, needed)?;
+            self.reserved = needed;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.appends += 1;
+        let written = self.keep_reserve().and_then(|()| self.write(self.pending.file(), bytes, self.payload));
+        match written {
+            Ok(()) => {
+                self.payload += bytes.len() as u64;
+                Ok(())
+            }
+            Err(e) => {
+                self.appends -= 1;
+                // What follows is written at `payload` in any case: a tail that cannot be cut off is overwritten or
+                // cut off at the end.
+                let _ = self.medium.truncate(self.pending.file(), self.payload);
+                Err(e)
+            }
+        }
+    }
+
+    fn write(&self, file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.medium.write(file, bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    at += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, head: &[u8], target: &Path, alignment: u64) -> io::Result<()> {
+        self.medium.truncate(self.pending.file(), self.payload)?;
+        if let Some(reserve) = self.reserve.take() {
+            self.medium.release(reserve);
+        }
+        if !(self.payload > 0 && self.insert(head, alignment)?) {
+            match self.copy(head, directory(target)) {
+                Ok(copy) => self.pending = copy,
+                Err(_) => self.shift(head)?,
+            }
+        }
+        self.pending.file().sync_data()?;
+        publish(self.pending, target, self.replace)
+    }
+
+    /// Way 1. `false` when the file system does not know it.
+    fn insert(&self, head: &[u8], alignment: u64) -> io::Result<bool> {
+        if !(head.len() as u64).is_multiple_of(alignment) || head.is_empty() {
+            return Ok(false);
+        }
+        match self.medium.insert(self.pending.file(), head.len() as u64) {
+            Ok(()) => self.write(self.pending.file(), head, 0).map(|()| true),
+            Err(e) if unsupported(&e) || super::kind_of(&e) == crate::platform::StoreErrorKind::Full => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Way 2.
+    fn copy(&self, head: &[u8], dir: &Path) -> io::Result<Pending> {
+        let to = Pending::create(dir)?;
+        let done = self.write(to.file(), head, 0).and_then(|()| {
+            let mut at = 0;
+            while at < self.payload {
+                let to_at = head.len() as u64 + at;
+                match self.medium.copy(self.pending.file(), at, to.file(), to_at, self.payload - at)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => at += n,
+                }
+            }
+            Ok(())
+        });
+        match done {
+            Ok(()) => Ok(to),
+            Err(e) => {
+                // Gives its room back before the next way needs it.
+                let _ = self.medium.truncate(to.file(), 0);
+                Err(e)
+            }
+        }
+    }
+
+    /// Way 3.
+    fn shift(&self, head: &[u8]) -> io::Result<()> {
+        let (file, by) = (self.pending.file(), head.len() as u64);
+        let mut buffer = vec![0; MOVE_BYTES.min(self.payload) as usize];
+        let mut end = self.payload;
+        while end > 0 {
+            let start = end.saturating_sub(MOVE_BYTES);
+            let part = &mut buffer[..(end - start) as usize];
+            file.read_exact_at(part, start)?;
+            self.write(file, part, start + by)?;
+            end = start;
+        }
+        self.write(file, head, 0)
+    }
+}
+
+/// Gives the finished file its name, and flushes that. When the name was taken in the meantime, the recording is kept
+/// under another, and the error says which.
+fn publish(pending: Pending, target: &Path, replace: bool) -> io::Result<()> {
+    let flush = |dir: &Path| match File::open(dir).and_then(|d| d.sync_all()) {
+        Err(e) if !unsupported(&e) => Err(e),
+        _ => Ok(()),
+    };
+    let (error, mut pending) = match pending.publish(target, replace) {
+        Ok(()) => return flush(directory(target)),
+        Err(back) => back,
+    };
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return Err(error);
+    }
+    let part = |p: Option<&OsStr>| p.map(|p| p.to_string_lossy().into_owned());
+    let stem = part(target.file_stem()).unwrap_or_default();
+    let extension = part(target.extension()).map_or(String::new(), |e| format!(".{e}"));
+    for n in 1..=MAX_OTHER_NAMES {
+        let other = target.with_file_name(format!("{stem}-{n}{extension}"));
+        match pending.publish(&other, false) {
+            Ok(()) => {
+                flush(directory(target))?;
+                let reason = format!(
+                    "it was created by something else while recording; the recording is kept as `{}`",
+                    other.display()
+                );
+                return refuse(io::ErrorKind::AlreadyExists, reason);
+            }
+            Err((e, back)) if e.kind() == io::ErrorKind::AlreadyExists => pending = back,
+            Err((e, _)) => return Err(e),
+        }
+    }
+    Err(error)
+}
+
+#[async_trait]
+impl HeadLastObject for GrowingFile {
+    fn head_alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
+        let growing = self.growing.clone();
+        let done = blocking(move || {
+            let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+            growing.as_mut().ok_or(io::ErrorKind::NotFound)?.append(&payload)
+        });
+        done.await.map_err(self.failed("append to"))
+    }
+
+    async fn finish(self: Box<Self>, head: Bytes) -> Result<(), StoreError> {
+        let failed = self.failed("finish");
+        let (growing, target, alignment) = (self.growing.clone(), self.target.clone(), self.alignment);
+        let done = blocking(move || {
+            let growing = growing.lock().unwrap_or_else(PoisonError::into_inner).take();
+            growing.ok_or(io::ErrorKind::NotFound)?.finish(&head, &target, alignment)
+        });
+        done.await.map_err(failed)
+    }
+
+    async fn abort(self: Box<Self>) -> Result<(), StoreError> {
+        let growing = self.growing.clone();
+        let done = blocking(move || {
+            drop(growing.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
+        });
+        done.await.map_err(self.failed("abort"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
