@@ -25,7 +25,7 @@ use crate::task::init::Init;
 use crate::task::segment::{Segment, TrackKind};
 use crate::task::timeline::{AAC_FRAME, SAMPLE_RATE, seconds};
 use bytes::Bytes;
-use payload::Kept;
+use payload::{Kept, Piece};
 use thiserror::Error;
 use track::{Chunk, Track};
 
@@ -157,7 +157,17 @@ impl Movie {
     }
 
     /// Takes the next segment and returns the payload to append. After an error the movie is as it was.
+    ///
+    /// Where appending may fail, use [`prepare`](Self::prepare): a head must not speak of payload that is not there.
     pub fn push(&mut self, segment: &Segment) -> Result<Bytes, Mp4Error> {
+        let step = self.prepare(segment)?;
+        let payload = step.payload();
+        step.commit();
+        Ok(payload)
+    }
+
+    /// Checks the next segment and lays its payload out, but takes it only when the step is committed.
+    pub fn prepare<'a>(&'a mut self, segment: &'a Segment) -> Result<Step<'a>, Mp4Error> {
         if segment.index != self.next {
             return Err(Mp4Error::Order { expected: self.next, found: segment.index });
         }
@@ -176,28 +186,7 @@ impl Movie {
             }
         }
         let (payload, pieces) = payload::lay_out(segment, self.recorded, &kept);
-        for kept in &kept {
-            let run = kept.run;
-            let Some(track) = self.tracks.iter_mut().find(|t| t.kind == run.kind) else {
-                continue; // `follow` found it
-            };
-            if track.sizes.is_empty() {
-                track.first = run.start;
-            }
-            track.priming_expected &= run.samples.is_empty();
-            run.samples[kept.skipped..].iter().for_each(|s| track.push(s));
-            for piece in pieces.iter().filter(|p| p.kind == run.kind) {
-                track.chunks.push(Chunk {
-                    offset: self.payload + piece.offset as u64,
-                    samples: (piece.to - piece.from) as u32,
-                    description: track.description,
-                });
-            }
-        }
-        self.next += 1;
-        self.recorded += segment.samples;
-        self.payload += payload.len() as u64;
-        Ok(payload.into())
+        Ok(Step { movie: self, samples: segment.samples, kept, payload: payload.into(), pieces })
     }
 
     /// Checks that a run begins where its track ends, and marks a later encoder's priming frame as skipped.
@@ -244,6 +233,49 @@ impl Movie {
     /// `end` is the end of the recording in recorded samples. The last picture is shown up to it, both tracks end with it.
     pub fn head(&self, end: u64, alignment: u64) -> Result<Bytes, Mp4Error> {
         moov::head(self, end, alignment.max(1))
+    }
+}
+
+/// A segment that fits, not yet taken. Dropped, it has not happened.
+#[must_use = "the segment is taken only by `commit`"]
+pub struct Step<'a> {
+    movie: &'a mut Movie,
+    samples: u64,
+    kept: Vec<Kept<'a>>,
+    payload: Bytes,
+    pieces: Vec<Piece>,
+}
+
+impl Step<'_> {
+    /// What is to be appended to the payload so far.
+    pub fn payload(&self) -> Bytes {
+        self.payload.clone()
+    }
+
+    /// Takes the segment: its payload has been appended.
+    pub fn commit(self) {
+        let Self { movie, samples, kept, payload, pieces } = self;
+        for kept in &kept {
+            let run = kept.run;
+            let Some(track) = movie.tracks.iter_mut().find(|t| t.kind == run.kind) else {
+                continue; // `follow` found it
+            };
+            if track.sizes.is_empty() {
+                track.first = run.start;
+            }
+            track.priming_expected &= run.samples.is_empty();
+            run.samples[kept.skipped..].iter().for_each(|s| track.push(s));
+            for piece in pieces.iter().filter(|p| p.kind == run.kind) {
+                track.chunks.push(Chunk {
+                    offset: movie.payload + piece.offset as u64,
+                    samples: (piece.to - piece.from) as u32,
+                    description: track.description,
+                });
+            }
+        }
+        movie.next += 1;
+        movie.recorded += samples;
+        movie.payload += payload.len() as u64;
     }
 }
 

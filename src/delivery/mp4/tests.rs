@@ -170,6 +170,21 @@ fn what_does_not_follow_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_segment_whose_payload_could_not_be_appended_has_not_happened() {
+    let (init, segments) = stored(TINY, 0);
+    let mut movie = Movie::new(&init).unwrap();
+    let mut payload = movie.push(&segments[0]).unwrap().to_vec();
+    drop(movie.prepare(&segments[1]).unwrap()); // the disk was full
+    let (_, judged) = finish(&movie, &payload, S, 1);
+    assert_eq!((movie.recorded(), judged.tracks[0].samples.len()), (S, 32));
+    let step = movie.prepare(&segments[1]).unwrap();
+    payload.extend(step.payload());
+    step.commit();
+    let (_, judged) = finish(&movie, &payload, 2 * S, 1);
+    assert_eq!(judged.tracks[0].samples.len(), 64);
+}
+
+#[test]
 fn beyond_four_gigabytes_places_and_sizes_are_wide() {
     let (init, _) = stored(TINY, 0);
     let narrow = u64::from(u32::MAX);
