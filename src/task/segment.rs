@@ -59,11 +59,38 @@ pub fn chunk_key(task: &str, generation: u32, name: ChunkName) -> String {
     }
 }
 
+/// Generation and name of a chunk by its key: what [`chunk_key`] made it from. `None` for any other key.
+pub fn parse_chunk_key(key: &str) -> Option<(u32, ChunkName)> {
+    let (rest, file) = key.rsplit_once('/')?;
+    let (_, generation) = rest.rsplit_once('/')?;
+    let name = match file.strip_suffix(".m4s") {
+        Some(index) => ChunkName::Segment(index.parse().ok()?),
+        None if file == "init.mp4" => ChunkName::Init,
+        None => return None,
+    };
+    Some((generation.parse().ok()?, name))
+}
+
 /// What a chunk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChunkName {
     /// `ftyp` + `moov` of a generation's encoder.
     Init,
     /// One segment.
     Segment(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_keys_are_read_back_as_they_were_made() {
+        for name in [ChunkName::Init, ChunkName::Segment(7), ChunkName::Segment(123_456_789)] {
+            assert_eq!(parse_chunk_key(&chunk_key("task", 3, name)), Some((3, name)));
+        }
+        for other in ["raw/task/0/index.json", "raw/task/x/init.mp4", "raw/task/0/1.mp4", "init.mp4", ""] {
+            assert_eq!(parse_chunk_key(other), None, "{other}");
+        }
+    }
 }

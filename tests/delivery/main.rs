@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)] // a test may panic, in its helpers too
 
 mod assembled;
+mod recovered;
 mod tools;
