@@ -105,9 +105,12 @@ impl MediaEnd {
     async fn segment(&mut self, segment: Segment) -> Result<u64, MediaError> {
         self.put(ChunkName::Segment(segment.index), segment.bytes.clone()).await?;
         let Some(movie) = &mut self.movie else { return Ok(0) };
-        let payload = movie.push(&segment)?;
+        // The movie takes the segment only once its payload is in the file: after a full disk the head must fit the file.
+        let step = movie.prepare(&segment)?;
+        let payload = step.payload();
         let bytes = payload.len() as u64;
         self.media.target.append(payload).await?;
+        step.commit();
         Ok(bytes)
     }
 

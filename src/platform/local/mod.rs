@@ -1,6 +1,6 @@
 //! The laptop: directories and files.
 //!
-//! Files that are not finished have no name ([`pending`]), so a recorder that is killed leaves no rubbish. All blocking
+//! Files that are not finished have no name (`pending`), so a recorder that is killed leaves no rubbish. All blocking
 //! calls run on the runtime's blocking threads.
 
 mod chunks;
