@@ -140,7 +140,9 @@ impl Shared {
                 thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));
                 file(&mut out, &self.pages, name, range)
             }
-            ("media", name) if self.media.join(name).exists() => file(&mut out, &self.media, name, range),
+            ("media", name) if self.media.join(name).exists() => {
+                file(&mut out, &self.media, name, range)
+            }
             ("", _) => file(&mut out, &self.pages, "index.html", range),
             _ => file(&mut out, &self.pages, path, range),
         }
@@ -176,7 +178,12 @@ fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((from.parse().ok()?, to.parse().ok()))
 }
 
-fn file(out: &mut TcpStream, dir: &Path, name: &str, range: Option<(u64, Option<u64>)>) -> std::io::Result<()> {
+fn file(
+    out: &mut TcpStream,
+    dir: &Path,
+    name: &str,
+    range: Option<(u64, Option<u64>)>,
+) -> std::io::Result<()> {
     let path = dir.join(name);
     let inside = !name.split('/').any(|part| part == "..") && path.is_file();
     if !inside {
@@ -188,7 +195,11 @@ fn file(out: &mut TcpStream, dir: &Path, name: &str, range: Option<(u64, Option<
         Some((from, _)) if from >= size => {
             return text(out, "416 Range Not Satisfiable", "text/plain", "");
         }
-        Some((from, to)) => ("206 Partial Content", from, to.unwrap_or(size - 1).min(size - 1)),
+        Some((from, to)) => (
+            "206 Partial Content",
+            from,
+            to.unwrap_or(size - 1).min(size - 1),
+        ),
         None => ("200 OK", 0, size.saturating_sub(1)),
     };
     let length = if size == 0 { 0 } else { to + 1 - from };
