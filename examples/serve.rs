@@ -22,9 +22,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let port = args.next().and_then(|p| p.parse().ok()).unwrap_or(0);
-    let started = media::directory().and_then(|videos| {
-        server::Server::start(Path::new(&directory), &videos, port).map_err(|e| e.to_string())
-    });
+    let started = media::directory()
+        .and_then(|videos| server::Server::start(Path::new(&directory), &videos, port).map_err(|e| e.to_string()));
     match started {
         Ok(server) => {
             println!("{}", server.url(""));

@@ -1,6 +1,20 @@
 //! End to end: the real binary, real Chromium and FFmpeg, pages of our own, judged by decoding the file.
+//!
+//! `run` starts panorec and sees to it that it ends and leaves nothing; `judge` says what is in the file; `checks` says what must be.
+//! The tests are named situations: `ordinary` pages, `situations` that pages bring about, `control` from outside and by the page,
+//! `failures`. They take turns: recordings disturb each other. None asks for absolute speed unless the machine was idle enough to owe it.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+mod cdp;
+mod checks;
+mod control;
+mod disk;
+mod failures;
 mod judge;
 mod media;
+mod ordinary;
+mod run;
 mod server;
+mod situations;
 mod synth;
+mod watch;

@@ -126,9 +126,8 @@ impl Video {
         let mut args = vec!["-v", "error", "-y", "-f", "lavfi", "-i", &video];
         args.extend(["-f", "lavfi", "-i", &sound, "-t", &seconds]);
         args.extend(["-c:v", "libx264", "-preset", "veryfast", "-crf", "28"]);
-        args.extend([
-            "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "160k",
-        ]);
+        args.extend(["-maxrate", self.rate, "-bufsize", self.rate]);
+        args.extend(["-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "160k"]);
         args.extend(["-movflags", "+faststart", arg(path)?]);
         run_ok("ffmpeg", &args).map(|_| ())
     }
@@ -145,12 +144,9 @@ mod tests {
 
     #[test]
     fn flash_and_beep_of_the_videos_are_one() {
+        let _turn = crate::run::turn();
         let dir = directory().unwrap();
-        for (name, width, count) in [
-            ("av25.mp4", 640, 60),
-            ("av30.mp4", 640, 60),
-            ("class.mp4", 320, 60),
-        ] {
+        for (name, width, count) in [("av25.mp4", 640, 60), ("av30.mp4", 640, 60), ("class.mp4", 320, 60)] {
             let path = dir.join(name);
             let (_, pictures) = picture::read(&path, width).unwrap();
             let beeps = Sound::read(&path).unwrap().beeps();

@@ -2,7 +2,7 @@
 //!
 //! `/NAME` a file of the directory · `/media/NAME` a test video (with ranges) · `/slow/MS/NAME` the same file after a while · `/never` takes the
 //! request and says nothing · `/half` begins a page and does not end it · `/status/N` an error page · `/count/NAME` how often this was asked ·
-//! `/note?TEXT` is kept for the test.
+//! `/note?TEXT` is kept for the test, and so is every path that was asked for.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -28,6 +28,7 @@ struct Shared {
     pages: PathBuf,
     media: PathBuf,
     notes: Mutex<Vec<(Instant, String)>>,
+    asked: Mutex<Vec<String>>,
     counts: Mutex<HashMap<String, u32>>,
     ended: AtomicBool,
 }
@@ -41,6 +42,7 @@ impl Server {
             pages: pages.to_path_buf(),
             media: media.to_path_buf(),
             notes: Mutex::default(),
+            asked: Mutex::default(),
             counts: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -69,6 +71,12 @@ impl Server {
     pub fn notes(&self) -> Vec<(Instant, String)> {
         let notes = self.shared.notes.lock();
         notes.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often a path was asked for.
+    pub fn asked(&self, path: &str) -> usize {
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|p| *p == path).count()
     }
 }
 
@@ -99,6 +107,7 @@ impl Shared {
         }
         let target = first.split_whitespace().nth(1).unwrap_or("/");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(path.trim_start_matches('/').to_string());
         self.route(stream, path.trim_start_matches('/'), query, range)
     }
 
@@ -140,9 +149,7 @@ impl Shared {
                 thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));
                 file(&mut out, &self.pages, name, range)
             }
-            ("media", name) if self.media.join(name).exists() => {
-                file(&mut out, &self.media, name, range)
-            }
+            ("media", name) if self.media.join(name).exists() => file(&mut out, &self.media, name, range),
             ("", _) => file(&mut out, &self.pages, "index.html", range),
             _ => file(&mut out, &self.pages, path, range),
         }
@@ -178,12 +185,7 @@ fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((from.parse().ok()?, to.parse().ok()))
 }
 
-fn file(
-    out: &mut TcpStream,
-    dir: &Path,
-    name: &str,
-    range: Option<(u64, Option<u64>)>,
-) -> std::io::Result<()> {
+fn file(out: &mut TcpStream, dir: &Path, name: &str, range: Option<(u64, Option<u64>)>) -> std::io::Result<()> {
     let path = dir.join(name);
     let inside = !name.split('/').any(|part| part == "..") && path.is_file();
     if !inside {
@@ -195,11 +197,7 @@ fn file(
         Some((from, _)) if from >= size => {
             return text(out, "416 Range Not Satisfiable", "text/plain", "");
         }
-        Some((from, to)) => (
-            "206 Partial Content",
-            from,
-            to.unwrap_or(size - 1).min(size - 1),
-        ),
+        Some((from, to)) => ("206 Partial Content", from, to.unwrap_or(size - 1).min(size - 1)),
         None => ("200 OK", 0, size.saturating_sub(1)),
     };
     let length = if size == 0 { 0 } else { to + 1 - from };

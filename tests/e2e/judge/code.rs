@@ -59,11 +59,6 @@ impl Place {
         COLUMNS * self.cell
     }
 
-    /// Height of the code alone.
-    pub fn code_height(self) -> usize {
-        ROWS * self.cell
-    }
-
     /// Height of code and patch.
     pub fn height(self) -> usize {
         (ROWS + FLASH_ROWS) * self.cell

@@ -155,6 +155,17 @@ impl Colours {
         sum as f64 / n.max(1) as f64
     }
 
+    /// Mean absolute difference of the same area in two pictures, 0 to 255.
+    pub fn changed(&self, other: &Self, area: Area) -> f64 {
+        let both = self.area(area).zip(other.area(area));
+        let (mut sum, mut n) = (0u64, 0u64);
+        for (p, q) in both {
+            sum += p.iter().zip(q).map(|(x, y)| u64::from(x.abs_diff(y))).sum::<u64>();
+            n += 3;
+        }
+        sum as f64 / n.max(1) as f64
+    }
+
     /// Share of an area's pixels whose channels differ: those that have a colour.
     pub fn colourful(&self, area: Area) -> f64 {
         /// Chroma noise of a coded gray is less.

@@ -14,6 +14,8 @@ pub const BED_HZ: f64 = 440.0;
 const BEEP_WINDOW: usize = 240;
 /// Window of the bed detector: long enough to keep the beeps out.
 const BED_WINDOW: usize = 960;
+/// Window of the level meter: 100 ms tell tones apart that are 10 Hz from each other.
+const LEVEL_WINDOW: usize = 4800;
 /// A beep quieter than this is none (full scale is 1).
 const QUIETEST_BEEP: f32 = 0.02;
 /// A beep lasts 80 ms; anything outside this is another sound.
@@ -66,6 +68,13 @@ impl Sound {
                 (2.0 * (b.0 - a.0).hypot(b.1 - a.1) / window as f64) as f32
             })
             .collect()
+    }
+
+    /// Usual amplitude of a tone: its median over the file.
+    pub fn level(&self, hz: f64) -> f64 {
+        let mut levels: Vec<f32> = self.envelope(hz, LEVEL_WINDOW).into_iter().step_by(LEVEL_WINDOW).collect();
+        levels.sort_by(f32::total_cmp);
+        levels.get(levels.len() / 2).copied().map_or(0.0, f64::from)
     }
 
     /// Onsets of the beeps in seconds.

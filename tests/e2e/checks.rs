@@ -1,0 +1,163 @@
+//! What every good recording must hold, and how exactly. Tolerances have names and reasons; nothing here asks how fast the machine is
+//! unless the machine had CPU to spare.
+
+use crate::judge::boxes::is_faststart;
+use crate::judge::probe::{complaints, packets};
+use crate::judge::sync::median;
+use crate::judge::{Evidence, sync};
+use crate::run::Outcome;
+
+/// Both tracks and the asked-for length: one picture at 30 a second and one AAC frame, rounded up.
+pub const DURATION_SECONDS: f64 = 0.06;
+/// What Chromium itself may merge without panorec seeing it: under load it draws two animation frames as one picture.
+const MERGED_SHARE: f64 = 0.05;
+/// A/V offset, median: the promise of the README.
+pub const AV_OFFSET_MS: f64 = 20.0;
+/// Added where flash and picture grid keep one phase for the whole recording: the flash is rounded to the nearest picture.
+pub const AV_PHASE_MS: f64 = 17.0;
+/// Jitter against the page's clock, p95, when the machine is quiet: the promise of the README.
+const JITTER_QUIET_MS: f64 = 5.0;
+/// And when it is not: a picture that the page draws late belongs to the next slot, so one slot at 30 a second.
+const JITTER_BUSY_MS: f64 = 34.0;
+/// Distinct pictures a second at 30 when the machine is quiet: the promise of the README.
+const RATE_QUIET: f64 = 29.9;
+/// The 80 MB of the README at 1280×720.
+const MEMORY_KB: u64 = 80 * 1024;
+/// An AAC frame.
+const AAC_SECONDS: f64 = 1024.0 / 48_000.0;
+
+/// Container, codecs, times: what holds for any file that panorec finishes.
+pub fn container(outcome: &Outcome, e: &Evidence) {
+    assert!(is_faststart(&e.probe.boxes), "{:?}", e.probe.boxes);
+    assert_eq!(complaints(&outcome.file).unwrap(), "", "the file does not decode cleanly");
+    let v = &e.probe.video;
+    let a = &e.probe.audio;
+    for (of, field, is) in [
+        (v, "codec_name", "h264"),
+        (v, "pix_fmt", "yuv420p"),
+        (v, "color_space", "bt709"),
+        (v, "color_range", "tv"),
+        (v, "time_base", "1/90000"),
+        (a, "codec_name", "aac"),
+        (a, "profile", "LC"),
+        (a, "sample_rate", "48000"),
+    ] {
+        assert_eq!(of[field], is, "{field}");
+    }
+    assert_eq!(v["has_b_frames"], 0);
+    assert_eq!(a["channels"], 2);
+    assert_eq!(e.probe.video_start, 0.0, "picture begins late");
+    assert_eq!(e.probe.audio_start, 0.0, "sound begins late");
+    let apart = (e.probe.video_duration - e.probe.audio_duration).abs();
+    assert!(
+        apart <= DURATION_SECONDS,
+        "{} s of picture, {} s of sound",
+        e.probe.video_duration,
+        e.probe.audio_duration
+    );
+    let decoded = (e.sound_seconds - e.probe.audio_duration).abs();
+    assert!(decoded <= DURATION_SECONDS, "{} s of sound decoded of {}", e.sound_seconds, e.probe.audio_duration);
+    let last = e.pictures.last().expect("no pictures").pts;
+    assert!(last < e.probe.video_duration + 0.001, "the last picture at {last} is cut off");
+    let sound = packets(&outcome.file, "a").unwrap();
+    for w in sound.windows(2) {
+        let step = w[1].0 - w[0].0;
+        assert!((step - AAC_SECONDS).abs() < 0.0005, "sound jumps by {step} s at {} s", w[0].0);
+    }
+    assert!(packets(&outcome.file, "v").unwrap()[0].2, "the first picture is no keyframe");
+    e.in_order().unwrap();
+}
+
+/// The file is as long as asked for.
+pub fn lasts(e: &Evidence, seconds: f64) {
+    let off = (e.probe.duration - seconds).abs();
+    assert!(off <= DURATION_SECONDS, "{} s instead of {seconds} s", e.probe.duration);
+}
+
+/// The final object says the same as the file.
+pub fn said_truly(outcome: &Outcome, e: &Evidence) {
+    let off = (outcome.number("/FileDuration") - e.probe.duration).abs();
+    assert!(off < 0.01, "{} against {}", outcome.json, e.probe.duration);
+    assert_eq!(outcome.number("/FileSize") as u64, std::fs::metadata(&outcome.file).unwrap().len());
+    assert_eq!(outcome.json["Output"].as_str().map(std::path::Path::new), Some(outcome.file.as_path()));
+    for timing in ["LoadMs", "FirstFrameMs", "FinishMs"] {
+        assert!(outcome.number(&format!("/Timings/{timing}")) >= 0.0);
+    }
+}
+
+/// Every picture the page drew is in the file or counted as dropped; the clock of the file is the page's.
+pub fn pictures(outcome: &Outcome, e: &Evidence, rate: f64) {
+    let r = e.report();
+    let coded = e.coded();
+    assert!(coded.len() > 10, "only {} pictures have a code: {r:?}", coded.len());
+    let unreadable = e.pictures.iter().filter(|p| p.code.is_none()).count();
+    assert_eq!(unreadable, 0, "pictures without a code: {r:?}");
+    let dropped = outcome.number("/Quality/FramesDropped");
+    let merged = (coded.len() as f64 * MERGED_SHARE).ceil();
+    assert!(f64::from(r.lost_frames) <= dropped + merged, "{} pictures lost, {dropped} admitted: {r:?}", r.lost_frames);
+    let jitter = r.jitter_p95_ms.unwrap();
+    let allowed = if outcome.quiet() { JITTER_QUIET_MS } else { JITTER_BUSY_MS };
+    assert!(jitter <= allowed, "jitter {jitter} ms with {:.2} of the machine idle: {r:?}", outcome.spare);
+    let told = outcome.number("/Quality/FrameRate");
+    let distinct = r.distinct_frame_rate.unwrap();
+    assert!((told - distinct).abs() < 1.5, "{told} told, {distinct} in the file: {r:?}");
+    if outcome.quiet() {
+        let promised = RATE_QUIET * rate / 30.0;
+        assert!(distinct >= promised, "{distinct} pictures a second with {:.2} idle: {r:?}", outcome.spare);
+    }
+    assert!(distinct <= rate * 1.02, "more pictures than asked for: {r:?}");
+}
+
+/// Sound and picture are together, and the sound is whole.
+pub fn sound(outcome: &Outcome, e: &Evidence, allowed_ms: f64) {
+    let r = e.report();
+    let due = (e.probe.duration / 1.04).floor() - 2.0;
+    assert!(e.pairs().len() as f64 >= due.max(2.0), "flashes or beeps are missing: {r:?}");
+    let offset = r.av_offset_ms.unwrap();
+    assert!(offset.abs() <= allowed_ms, "A/V offset {offset} ms: {r:?}");
+    let holes = e.bed_holes.as_ref().expect("the bed tone is missing");
+    let underruns = outcome.number("/Quality/Underruns");
+    assert!(holes.len() as f64 <= underruns, "{holes:?}, {underruns} underruns admitted");
+}
+
+/// The page's own estimate is free of rounding to pictures.
+pub fn sound_by_clock(e: &Evidence) {
+    let r = e.report();
+    let offset = r.av_offset_by_clock_ms.unwrap();
+    assert!(offset.abs() <= AV_OFFSET_MS, "A/V offset by the clock {offset} ms: {r:?}");
+}
+
+/// panorec itself stays small.
+pub fn memory(outcome: &Outcome) {
+    assert!(outcome.peak_kb <= MEMORY_KB, "{} kB", outcome.peak_kb);
+}
+
+/// Nothing is missing from the file.
+pub fn no_gaps(outcome: &Outcome) {
+    assert!(outcome.list("/Quality/Gaps").is_empty(), "{}", outcome.json);
+}
+
+/// Everything that holds for an ordinary recording of a page with code, flash and beep.
+pub fn ordinary(outcome: &Outcome, e: &Evidence, seconds: f64, allowed_ms: f64) {
+    container(outcome, e);
+    lasts(e, seconds);
+    said_truly(outcome, e);
+    pictures(outcome, e, 30.0);
+    sound(outcome, e, allowed_ms);
+    no_gaps(outcome);
+}
+
+/// Median offset of the pairs whose flash lies within a stretch of the file, ms.
+pub fn offset_between(e: &Evidence, from: f64, to: f64) -> f64 {
+    let pairs = e.pairs();
+    let inside: Vec<f64> = pairs.iter().filter(|p| (from..to).contains(&p.flash)).map(|p| p.offset * 1000.0).collect();
+    median(&inside).unwrap_or_else(|| panic!("no flash with a beep from {from} to {to} s: {pairs:?}"))
+}
+
+/// Where wall time is missing: file position and length of every jump of the page's clock beyond `least` ms.
+pub fn jumps(e: &Evidence, least: f64) -> Vec<(f64, f64)> {
+    let coded = e.coded();
+    let lags = sync::lags(&coded);
+    let steps = coded.windows(2).zip(lags.windows(2));
+    steps.filter(|(_, l)| l[0] - l[1] > least).map(|(c, l)| (c[1].0, (l[0] - l[1]) / 1000.0)).collect()
+}

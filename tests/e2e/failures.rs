@@ -1,0 +1,153 @@
+//! Everything that can fail fails in one clear sentence, with a status, without leftovers, and keeps what was recorded.
+
+use crate::checks;
+use crate::disk::SmallDisk;
+use crate::run::Stage;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+const LOCAL: [&str; 2] = ["--allow-address", "127.0.0.0/8"];
+
+#[test]
+fn a_missing_chromium_is_named_with_its_cure() {
+    let stage = Stage::new();
+    let url = stage.server.url("clock.html");
+    let nowhere = [("PANOREC_CHROMIUM", "/nowhere/chromium")];
+    let outcome = stage.command(&url, &stage.file(), &LOCAL, &nowhere).end();
+    outcome.failed(&["chromium", "/nowhere/chromium", "PANOREC_CHROMIUM"]);
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn a_missing_ffmpeg_is_named_with_its_cure() {
+    let stage = Stage::new();
+    let url = stage.server.url("clock.html");
+    let nowhere = [("PANOREC_FFMPEG", "/nowhere/ffmpeg")];
+    let outcome = stage.command(&url, &stage.file(), &LOCAL, &nowhere).end();
+    outcome.failed(&["ffmpeg", "/nowhere/ffmpeg", "PANOREC_FFMPEG"]);
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn a_chromium_that_ends_at_once_is_not_waited_for() {
+    let stage = Stage::new();
+    let url = stage.server.url("clock.html");
+    let outcome = stage.command(&url, &stage.file(), &LOCAL, &[("PANOREC_CHROMIUM", "/bin/false")]).end();
+    outcome.failed(&["chromium"]);
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_anything_starts() {
+    let stage = Stage::new();
+    let file = stage.out().join("missing/film.mp4");
+    let outcome = stage.record_url(&stage.server.url("clock.html"), &file, &LOCAL).end();
+    outcome.failed(&["missing"]);
+    assert_eq!(stage.server.asked("clock.html"), 0, "the page was opened for nothing");
+}
+
+#[test]
+fn an_existing_output_is_not_overwritten() {
+    let stage = Stage::new();
+    std::fs::write(stage.file(), b"precious").unwrap();
+    let outcome = stage.record("clock.html", &["--duration", "2s"]).end();
+    outcome.failed(&["exists"]);
+    assert_eq!(std::fs::read(stage.file()).unwrap(), b"precious");
+}
+
+#[test]
+fn a_loopback_address_needs_leave() {
+    let stage = Stage::new();
+    let outcome = stage.record_url(&stage.server.url("clock.html"), &stage.file(), &["--duration", "2s"]).end();
+    outcome.failed(&["127.0.0.1", "--allow-address"]);
+    assert_eq!(stage.server.asked("clock.html"), 0, "the page was fetched all the same");
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn an_error_page_is_no_page() {
+    let stage = Stage::new();
+    let outcome = stage.record("status/500", &["--duration", "2s"]).end();
+    outcome.failed(&["500"]);
+    assert_eq!(outcome.json["ErrorCode"], "InternalErr");
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn a_refused_connection_is_told_as_such() {
+    let stage = Stage::new();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let outcome = stage.record_url(&url, &stage.file(), &LOCAL).end();
+    outcome.failed(&["refused"]);
+    assert_eq!(outcome.json["ErrorCode"], "InternalErr");
+    assert!(!outcome.file.exists());
+}
+
+/// A page that does not come must not take longer than it was given.
+fn never_loads(page: &str) {
+    let stage = Stage::new();
+    let outcome = stage.record(page, &["--duration", "2s", "--ready-timeout", "3s"]).end();
+    outcome.failed(&["load"]);
+    assert!(!outcome.file.exists());
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    never_loads("never");
+}
+
+#[test]
+fn a_page_that_never_ends_loading_is_given_up() {
+    never_loads("half");
+}
+
+#[test]
+fn a_killed_ffmpeg_loses_little_and_says_so() {
+    let stage = Stage::new();
+    let mut recording = stage.record("clock.html", &["--duration", "10s"]);
+    recording.until_page("clock.html", Duration::from_secs(6));
+    recording.kill_child("ivf");
+    let outcome = recording.end();
+    let e = outcome.evidence();
+    checks::container(&outcome, &e);
+    assert!(e.probe.duration > 2.0, "only {} s were kept", e.probe.duration);
+    if outcome.status.success() {
+        // Another one took over: what the first had in hand is listed.
+        let gaps = outcome.list("/Quality/Gaps");
+        assert!(gaps.iter().any(|g| g["Reason"] == "EncoderLost"), "{}", outcome.json);
+    } else {
+        outcome.failed(&["ffmpeg"]);
+    }
+}
+
+#[test]
+fn a_stuck_ffmpeg_does_not_hang_the_recording() {
+    let stage = Stage::new();
+    let mut recording = stage.record("clock.html", &["--duration", "8s"]);
+    recording.until_page("clock.html", Duration::from_secs(5));
+    recording.stop_child("ivf");
+    let outcome = recording.end();
+    let e = outcome.evidence();
+    checks::container(&outcome, &e);
+    checks::memory(&outcome);
+    assert!(e.probe.duration > 1.5, "only {} s were kept", e.probe.duration);
+}
+
+#[test]
+fn a_full_disk_keeps_what_was_recorded() {
+    let stage = Stage::new();
+    // Segments of the clock page at this ceiling fill it after a few seconds.
+    let disk = SmallDisk::mount(&stage.out(), 1).unwrap();
+    let outcome = stage.record("animation.html", &["--duration", "20s", "--bitrate", "4000k"]).end();
+    outcome.failed(&["space"]);
+    assert_eq!(outcome.json["ErrorCode"], "UploadFailed");
+    if outcome.file.exists() {
+        let e = outcome.evidence();
+        checks::container(&outcome, &e);
+    } else {
+        panic!("nothing was kept of what fitted: {}", outcome.err);
+    }
+    drop(disk);
+}
