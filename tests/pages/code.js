@@ -94,11 +94,11 @@ function startCode({x = 0, y = 0, cell = 16, flash = true, video = null} = {}) {
 }
 
 /** Beeps at the instants of the flash. `toContextTime(wallMs)` says which context time is heard (or sent) at a wall time. */
-function startBeeps(ctx, out, toContextTime) {
-  const bed = new OscillatorNode(ctx, {frequency: BED_HZ});
-  bed.connect(new GainNode(ctx, {gain: BED_GAIN})).connect(out);
-  bed.start();
-  const volume = new GainNode(ctx, {gain: 0.5});
+function startBeeps(ctx, out, toContextTime, {bed = BED_GAIN, pip = 0.5} = {}) {
+  const tone = new OscillatorNode(ctx, {frequency: BED_HZ});
+  if (bed) tone.connect(new GainNode(ctx, {gain: bed})).connect(out);
+  tone.start();
+  const volume = new GainNode(ctx, {gain: pip});
   volume.connect(out);
   let next = 0;
   setInterval(() => {
@@ -118,13 +118,13 @@ function startBeeps(ctx, out, toContextTime) {
 }
 
 /** Sound of the page itself: scheduled against what the output device says it is playing. */
-function startSound() {
+function startSound(gains) {
   const ctx = new AudioContext();
   startBeeps(ctx, ctx.destination, ms => {
     const at = ctx.getOutputTimestamp();
     if (!at.performanceTime) return null;
     return at.contextTime + (ms - wall(at.performanceTime)) / 1000;
-  });
+  }, gains);
   return ctx;
 }
 

@@ -1,0 +1,1 @@
+../tests/pages/code.js
