@@ -38,7 +38,7 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 
 .PHONY: soak
 soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
-	PANOREC_SOAK=1 $(CARGO) test --release --locked --test soak
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e soak::
 
 .PHONY: bench
 bench: build ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it

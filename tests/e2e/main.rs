@@ -16,5 +16,6 @@ mod ordinary;
 mod run;
 mod server;
 mod situations;
+mod soak;
 mod synth;
 mod watch;

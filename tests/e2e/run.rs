@@ -30,7 +30,8 @@ pub fn turn() -> MutexGuard<'static, ()> {
 
 /// Everything a test needs: its turn, a server, directories that vanish.
 pub struct Stage {
-    _turn: MutexGuard<'static, ()>,
+    /// `None` for a stage beside another one.
+    _turn: Option<MutexGuard<'static, ()>>,
     /// The pages.
     pub server: Server,
     dir: tempfile::TempDir,
@@ -39,7 +40,15 @@ pub struct Stage {
 impl Stage {
     /// Waits for its turn and sets up.
     pub fn new() -> Self {
-        let turn = turn();
+        Self::with(Some(turn()))
+    }
+
+    /// A second one for a recording at the same time as that of `self`: for tests that wait more than they record.
+    pub fn beside(&self) -> Self {
+        Self::with(None)
+    }
+
+    fn with(turn: Option<MutexGuard<'static, ()>>) -> Self {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pages");
         let server = Server::start(&pages, &media::directory().unwrap(), 0).unwrap();
         let dir = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
@@ -246,6 +255,7 @@ impl<'a> Recording<'a> {
         Outcome {
             json: serde_json::from_str(out.trim()).unwrap_or(Value::Null),
             peak_kb: self.watch.peak_kb(),
+            resident: self.watch.resident(),
             status,
             out,
             err,
@@ -279,6 +289,8 @@ pub struct Outcome {
     pub file: PathBuf,
     /// Most memory that panorec itself held.
     pub peak_kb: u64,
+    /// The same over time, current instead of most.
+    pub resident: Vec<(Duration, u64)>,
     /// From the signal to the end.
     pub finished_after: Option<Duration>,
     /// Share of the machine's CPU that nobody used meanwhile. Only when there was some is slowness panorec's own.

@@ -50,6 +50,7 @@ pub struct Watch {
     root: u32,
     seen: Arc<Mutex<HashMap<Life, String>>>,
     peak_kb: Arc<AtomicU64>,
+    resident: Arc<Mutex<Vec<(Duration, u64)>>>,
     ended: Arc<AtomicBool>,
     dir: PathBuf,
 }
@@ -60,12 +61,18 @@ impl Watch {
         let watch =
             Self { root, seen: Arc::default(), peak_kb: Arc::default(), ended: Arc::default(), dir: dir.to_path_buf() };
         let (seen, peak, ended) = (watch.seen.clone(), watch.peak_kb.clone(), watch.ended.clone());
+        let resident = watch.resident.clone();
         thread::spawn(move || {
+            let start = Instant::now();
             while !ended.load(Ordering::Relaxed) {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 note_descendants(root, &mut seen);
                 drop(seen);
-                peak.fetch_max(resident_kb(root), Ordering::Relaxed);
+                peak.fetch_max(memory_kb(root, "VmHWM:"), Ordering::Relaxed);
+                let now = (start.elapsed(), memory_kb(root, "VmRSS:"));
+                if now.1 > 0 {
+                    resident.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+                }
                 thread::sleep(STEP);
             }
         });
@@ -75,6 +82,11 @@ impl Watch {
     /// Most memory of the root, kB.
     pub fn peak_kb(&self) -> u64 {
         self.peak_kb.load(Ordering::Relaxed)
+    }
+
+    /// Memory of the root over time, kB.
+    pub fn resident(&self) -> Vec<(Duration, u64)> {
+        self.resident.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Descendants that run now and whose command line contains `word`, oldest first.
@@ -146,9 +158,9 @@ fn note_descendants(root: u32, seen: &mut HashMap<Life, String>) {
     }
 }
 
-fn resident_kb(pid: u32) -> u64 {
+fn memory_kb(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let line = text.lines().find_map(|l| l.strip_prefix(field));
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
