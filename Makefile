@@ -19,11 +19,12 @@ setup: ## install what is missing: linker, Chromium, fonts, a static FFmpeg
 
 .PHONY: build
 build: setup ## build target/release/panorec
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --bin panorec
 
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record
-record: build ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
+record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
+	$(CARGO) build --release --locked --bin panorec --example serve
 	@RECORD_SECONDS="$(SECONDS)" scripts/record.sh
 
 # Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;
@@ -34,19 +35,21 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --lib --bins --tests
 
 .PHONY: soak
 soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
 	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e soak::
 
 .PHONY: bench
-bench: build ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
+bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
 	@scripts/setup.sh bench
+	$(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@python3 tests/bench $(ARGS)
 
 .PHONY: profile
-profile: build ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it
+profile: setup ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it
+	$(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@python3 tests/bench --profile $(ARGS)
 
 .PHONY: clean

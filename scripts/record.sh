@@ -31,12 +31,11 @@ if [[ $url ]]; then
     output=${OUTPUT:-recordings/page.mp4}
 else
     output=${OUTPUT:-recordings/demo.mp4}
-    demo/make-media.sh
-    # Not a command substitution: the server must be this shell's own child, to be ended by its id.
-    exec {port_line}< <(exec scripts/serve.py demo)
+    # Not a command substitution: the server must be this shell's own child, to be ended by its id; should the shell be
+    # killed, the kernel ends the server.
+    exec {address}< <(exec setpriv --pdeathsig KILL target/release/examples/serve demo)
     server=$!
-    read -r -u "$port_line" port || { echo "record: the demo server did not start" >&2; exit 1; }
-    url=http://127.0.0.1:$port/
+    read -r -u "$address" url || { echo "record: the demo server did not start" >&2; exit 1; }
     more+=(--allow-address 127.0.0.0/8)
 fi
 

@@ -1,25 +1,12 @@
-"""What is in a file: pictures told apart by their bar codes, and flashes against beeps.
-
-The same judge, with the same static FFmpeg, looks at the files of all recipes. The bar code is that of tests/pages/code.js.
-"""
-import array
-import bisect
-import math
+"""What is in a file, asked of the project's one judge (examples/judge.rs), and the bar codes of single pictures."""
+import json
 import os
-import re
-import statistics
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COLUMNS, ROWS, ROW_BITS = 40, 3, 36
-PERIOD = 1.040  # seconds between two flashes, and between two beeps
-SAMPLE_RATE = 48_000
-BEEP_HZ = 2000
-BEEP_WINDOW = 96  # samples: four periods of the beep, a whole number of which makes the bed tone drop out
-BEEP_HOP = 24
-# Start and end of a file are not judged: the page may still be loading, the last picture may be a closing one.
-EDGE_SECONDS = 1.0
+JUDGE = ROOT / "target/release/examples/judge"
+COLUMNS, ROWS, ROW_BITS = 40, 3, 36  # of tests/pages/code.js
 
 
 def tool(name):
@@ -30,29 +17,25 @@ def run(argv):
     done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))}\n{done.stderr.decode(errors='replace')[-2000:]}")
-    return done
+    return done.stdout
+
+
+def judge(file, by_clock):
+    """Seconds, kbit/s, distinct pictures per second, p95 of jitter and A/V offset in ms; None for what cannot be told."""
+    report = json.loads(run([JUDGE, file]))
+    bits = sum(int(size) for size in run([tool("ffprobe"), "-v", "error", "-select_streams", "v", "-show_entries",
+                                          "packet=size", "-of", "csv=p=0", file]).decode().replace(",", " ").split()) * 8
+    return {"duration_s": report["Duration"], "kbit": bits / 1000 / report["Duration"],
+            "fps": report["DistinctFrameRate"], "jitter_ms": report["JitterP95Ms"],
+            "av_ms": report["AvOffsetByClockMs" if by_clock else "AvOffsetMs"]}
 
 
 def picture_times(file):
     """Time stamps of the pictures, seconds, edit list applied, in display order."""
     out = run([tool("ffprobe"), "-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time,flags",
-               "-of", "csv=p=0", file]).stdout.decode()
+               "-of", "csv=p=0", file]).decode()
     rows = [line.split(",") for line in out.split()]
     return sorted(float(row[0]) for row in rows if "D" not in row[1])  # D: cut away by the edit list
-
-
-def duration_and_bitrate(file):
-    out = run([tool("ffprobe"), "-v", "error", "-select_streams", "v", "-show_entries",
-               "stream=bit_rate:format=duration", "-of", "default=nk=1:nw=1", file]).stdout.decode().split()
-    rate, duration = out
-    return float(duration), float(rate) / 1000
-
-
-def regions(file, filters, bytes_per_picture):
-    """Each picture, cropped and scaled by `filters`, as gray bytes."""
-    raw = run([tool("ffmpeg"), "-v", "error", "-i", file, "-an", "-fps_mode", "passthrough", "-vf", f"{filters},format=gray",
-               "-f", "rawvideo", "-"]).stdout
-    return [raw[i:i + bytes_per_picture] for i in range(0, len(raw), bytes_per_picture)]
 
 
 def crc16(data):
@@ -65,7 +48,7 @@ def crc16(data):
 
 
 def read_code(cells):
-    """(counter, wall clock ms, rAF time 0.1 ms) of 40×3 gray cells, or None."""
+    """The 108 bits of 40×3 gray cells as one number, or None if they are not whole."""
     bits = 0
     for row in range(ROWS):
         lit = [c >= 128 for c in cells[row * COLUMNS:(row + 1) * COLUMNS]]
@@ -74,79 +57,17 @@ def read_code(cells):
         for bit in lit[2:2 + ROW_BITS]:
             bits = bits << 1 | bit
     body = bits >> 16
-    if crc16((body >> 4).to_bytes(11, "big") + bytes([body & 15])) != bits & 0xFFFF:
-        return None
-    return body >> 68, body >> 36 & 0xFFFFFFFF, body >> 4 & 0xFFFFFFFF
+    whole = crc16((body >> 4).to_bytes(11, "big") + bytes([body & 15])) == bits & 0xFFFF
+    return bits if whole else None
 
 
 def read_codes(file, x, y, cell):
-    """[(time, code)] of the pictures that have a legible code."""
-    width, height = COLUMNS * cell, ROWS * cell
-    filters = f"crop={width}:{height}:{x}:{y}:exact=1,scale={COLUMNS}:{ROWS}:flags=area"
-    pictures = regions(file, filters, COLUMNS * ROWS)
+    """[(time, code or None)] of all pictures."""
+    filters = (f"crop={COLUMNS * cell}:{ROWS * cell}:{x}:{y}:exact=1,scale={COLUMNS}:{ROWS}:flags=area,format=gray")
+    raw = run([tool("ffmpeg"), "-v", "error", "-i", file, "-an", "-fps_mode", "passthrough", "-vf", filters,
+               "-f", "rawvideo", "-"])
+    pictures = [raw[i:i + COLUMNS * ROWS] for i in range(0, len(raw), COLUMNS * ROWS)]
     times = picture_times(file)
     if len(times) != len(pictures):
         raise RuntimeError(f"{file}: {len(pictures)} pictures decoded, {len(times)} in the index")
-    codes = ((t, read_code(p)) for t, p in zip(times, pictures))
-    return [(t, code) for t, code in codes if code]
-
-
-def judge_codes(codes):
-    """Distinct pictures per second, and the p95 of |time stamp − page's clock| around its median in ms."""
-    if len(codes) < 2:
-        return {"fps": None, "jitter_ms": None}
-    first, last = codes[0][0] + EDGE_SECONDS, codes[-1][0] - EDGE_SECONDS
-    seen = {}
-    for t, code in codes:
-        if first <= t < last:
-            seen.setdefault(code[0], t - code[2] / 10_000)
-    middle = statistics.median(seen.values())
-    off = sorted(abs(v - middle) for v in seen.values())
-    return {"fps": len(seen) / (last - first), "jitter_ms": 1000 * off[int(0.95 * (len(off) - 1))]}
-
-
-def flashes(file, patch):
-    """Times at which the patch (x, y, width, height) becomes bright."""
-    x, y, width, height = patch
-    levels = [p[0] for p in regions(file, f"crop={width}:{height}:{x}:{y}:exact=1,scale=1:1:flags=area", 1)]
-    times = picture_times(file)
-    half = (min(levels) + max(levels)) / 2
-    if max(levels) - min(levels) < 40:
-        return []
-    return [times[i] for i in range(1, len(levels)) if levels[i] > half >= levels[i - 1]]
-
-
-def beeps(file):
-    """Times at which the beep begins: where its energy passes half of its maximum, on the file's own time line."""
-    raw = run([tool("ffmpeg"), "-v", "error", "-i", file, "-vn", "-ac", "1", "-ar", SAMPLE_RATE, "-af",
-               "aresample=async=1:first_pts=0", "-f", "s16le", "-"]).stdout
-    samples = array.array("h")
-    samples.frombytes(raw[: len(raw) // 2 * 2])
-    turn = [2 * math.pi * BEEP_HZ * i / SAMPLE_RATE for i in range(BEEP_WINDOW)]
-    cosine, sine = [math.cos(a) for a in turn], [math.sin(a) for a in turn]
-    power = []
-    for at in range(0, len(samples) - BEEP_WINDOW, BEEP_HOP):
-        block = samples[at:at + BEEP_WINDOW]
-        re_ = sum(map(float.__mul__, map(float, block), cosine))
-        im = sum(map(float.__mul__, map(float, block), sine))
-        power.append(math.hypot(re_, im))
-    if not power or max(power) < 50 * BEEP_WINDOW:
-        return []
-    # Of an evenly filling window the half is reached when its middle passes the beginning.
-    half = max(power) / 2
-    starts = [i for i in range(1, len(power)) if power[i] > half >= power[i - 1]]
-    return [(i * BEEP_HOP + BEEP_WINDOW / 2) / SAMPLE_RATE for i in starts]
-
-
-def av_offset(file, patch):
-    """Median of beep − flash in ms: positive when the sound is late. None if either is missing."""
-    heard = beeps(file)
-    if not heard:
-        return None
-    offsets = []
-    for t in flashes(file, patch):
-        at = bisect.bisect(heard, t)
-        nearest = min((h - t for h in heard[max(0, at - 1):at + 1]), key=abs)
-        if abs(nearest) < PERIOD / 2:
-            offsets.append(1000 * nearest)
-    return statistics.median(offsets) if len(offsets) > 2 else None
+    return [(t, read_code(p)) for t, p in zip(times, pictures)]

@@ -14,10 +14,12 @@ import statistics
 import subprocess
 import threading
 
-from judge import EDGE_SECONDS, picture_times, read_codes, tool
+from judge import picture_times, read_codes, tool
 
 # Pictures of the file without a twin: more than this, and the pairing is wrong rather than the file.
 UNPAIRED_SHARE = 0.05
+# Start and end are not compared: the page may still be loading, the last picture may be a closing one.
+EDGE_SECONDS = 1.0
 
 
 def shown_at(times, t):
@@ -29,19 +31,15 @@ def by_code(file, tap, place):
     """{picture of the file: picture of the tap with the same code, the nearest in time if there are several}."""
     ours, theirs = read_codes(file, *place), read_codes(tap, *place)
     twins = {}
-    for index, (t, code) in enumerate_codes(tap, theirs):
+    for index, (t, code) in enumerate(theirs):
         twins.setdefault(code, []).append((t, index))
+    twins.pop(None, None)
     shifts = [twins[code][0][0] - t for t, code in ours if code in twins]
     if not shifts:
         raise RuntimeError(f"no picture of {file} is in {tap}")
     shift = statistics.median(shifts)
     return {index: min(twins[code], key=lambda twin: abs(twin[0] - t - shift))[1]
-            for index, (t, code) in enumerate_codes(file, ours) if code in twins}
-
-
-def enumerate_codes(file, codes):
-    index = {t: i for i, t in enumerate(picture_times(file))}
-    return [(index[t], (t, code)) for t, code in codes]
+            for index, (t, code) in enumerate(ours) if code in twins}
 
 
 def pairs(file, tap, place, fps):
@@ -82,7 +80,7 @@ def feed(file, order, size, sink):
 
 def likeness(file, tap, place, fps, size):
     """SSIM (all planes, as FFmpeg weighs them), 1 for equal."""
-    both = sorted(pairs(file, tap, place, fps))
+    both = pairs(file, tap, place, fps)
     raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", f"{size[0]}x{size[1]}", "-framerate", str(fps)]
     pipes = [os.pipe(), os.pipe()]
     compare = subprocess.Popen(

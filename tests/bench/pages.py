@@ -1,58 +1,30 @@
-"""The four pages, served on loopback, and where on them the judge looks."""
-import functools
-import sys
-import threading
+"""The four pages, served on loopback by the server of the end-to-end tests, and where the bar code is on them."""
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-import serve  # noqa: E402
+SERVE = ROOT / "target/release/examples/serve"
 
-PAGES = ROOT / "tests/pages"
-MEDIA = ROOT / "target/bench/media"
-
-# code: upper left corner of the bar code and the side of its cells. flash: a patch that lights up with the beep.
-LAYOUT = {
-    "static": {"code": None, "flash": None},
-    "class": {"code": (960, 0, 8), "flash": (970, 30, 300, 25)},
-    "animation": {"code": (0, 0, 8), "flash": (10, 30, 300, 20)},
-    "three-videos": {"code": (0, 0, 8), "flash": (330, 30, 300, 60)},
-}
-
-
-class Handler(serve.Handler):
-    """tests/pages, with the videos below /media, and a list of what was asked for."""
-
-    def translate_path(self, path):
-        clean = path.split("?")[0]
-        if clean.startswith("/media/"):
-            return str(MEDIA / Path(clean).name)
-        return super().translate_path(path)
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        super().do_GET()
-
-    def do_POST(self):  # notes of the test pages: nobody listens here
-        self.send_response(204)
-        self.end_headers()
+# Upper left corner of the bar code and the side of its cells. A static page has none: nothing on it may move.
+CODES = {"static": None, "class": (960, 0, 8), "animation": (0, 0, 8), "three-videos": (0, 0, 8)}
+# Pages that beep by the clock in their code, not by a video: there the judge needs no rounding to pictures.
+BEEPS_BY_CLOCK = {"animation"}
 
 
 class Pages:
-    """The server, for as long as the bench runs."""
+    """The server, for as long as the bench runs; whatever ends the bench ends it too."""
 
     def __enter__(self):
-        self.server = serve.Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(PAGES)))
-        self.server.asked = []
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", str(SERVE), str(ROOT / "tests/pages")],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.address = self.server.stdout.readline().strip()  # the videos have been made when it comes
+        if not self.address:
+            raise RuntimeError("the server of the pages did not start")
         return self
 
     def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.kill()
+        self.server.wait()
 
-    def open(self, page):
-        """(URL, question whether the page has been fetched since)."""
-        self.server.asked.clear()
-        path = f"/{page}.html"
-        return f"http://127.0.0.1:{self.server.server_address[1]}{path}", lambda: path in self.server.asked
+    def url(self, page):
+        return f"{self.address}{page}.html"

@@ -22,7 +22,7 @@ DEBIAN_FFMPEG = "/usr/bin/ffmpeg"
 RECORDING_LIMIT_SECONDS = 300
 STOP_SECONDS = 15.0
 # The grabber cannot know when the page has painted; its users sleep.
-PAINT_SECONDS = 2.0
+PAINT_SECONDS = 4.0
 START_SECONDS = 20.0
 
 # What panorec gives its Chromium too (src/recording/browser/flags.rs), displays and control excepted. The bench compares
@@ -113,7 +113,7 @@ class Run:
 class Panorec(Run):
     """panorec record, as a user starts it."""
 
-    def start(self, url, _page_is_up, tap=False):
+    def start(self, url, tap=False):
         env = dict(os.environ)
         if tap:
             env["PANOREC_FFMPEG"] = str(self.tapped_ffmpeg())
@@ -149,7 +149,7 @@ class X11Grab(Run):
 
     preset = "veryfast"
 
-    def start(self, url, page_is_up, tap=False):
+    def start(self, url, tap=False):
         display = self.start_display()
         pulse = self.start_sound()
         env = self.private_env(DISPLAY=display, PULSE_SERVER=pulse)
@@ -158,7 +158,6 @@ class X11Grab(Run):
         if os.geteuid() == 0:
             flags.append("--no-sandbox")
         self.browser = self.spawn([CHROMIUM, *flags, url], env=env)
-        self.wait_until("page", page_is_up)
         time.sleep(PAINT_SECONDS)
         self.grab(env, display, tap)
 
