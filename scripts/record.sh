@@ -42,6 +42,6 @@ fi
 mkdir -p "$(dirname "$output")"
 echo "record: $seconds of $url" >&2
 status=0
-target/release/panorec record "$url" --output "$output" --duration "$seconds" --json "${more[@]}" >"$said" || status=$?
+target/release/panorec record "$url" --output "$output" --overwrite --duration "$seconds" --json "${more[@]}" >"$said" || status=$?
 if [[ -s $said ]]; then scripts/summary.py "$output" "$said"; fi
 exit "$status"
