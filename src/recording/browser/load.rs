@@ -1,0 +1,219 @@
+//! From a URL to a painted page: navigation, its failures, and what "ready" means.
+
+use std::time::Duration;
+
+use chromiumoxide::cdp::browser_protocol::page::{
+    CreateIsolatedWorldParams, FrameId, NavigateParams, ReloadParams, StopLoadingParams,
+};
+use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
+
+use super::error::{BrowserError, Lost};
+use super::steward::PageState;
+use super::{Browser, COMMAND_BOUND, ControlError};
+
+/// After the load event, for the first text, image or canvas. Pages that paint none (a colour, a `<div>`) wait this
+/// long for it; pages that build themselves by script use it.
+const CONTENT_BOUND: Duration = Duration::from_millis(1000);
+/// For fonts and frames of a page that has content. A font that takes longer is seen swapping in, as by a person.
+const SETTLE_BOUND: Duration = Duration::from_secs(4);
+/// From the answer of a navigation to the event that its document is there; they travel together.
+const COMMIT_BOUND: Duration = Duration::from_secs(1);
+/// Chromium's word for a navigation that gave no document and no error either.
+const ABORTED: &str = "net::ERR_ABORTED";
+/// World of the recorder's own scripts, out of the page's reach.
+const WORLD: &str = "panorec";
+/// Resolves when fonts are there and, two animation frames later, what they changed has been painted.
+const PAINTED: &str = "document.fonts.ready.then(() => new Promise((resolve) => \
+                       requestAnimationFrame(() => requestAnimationFrame(() => resolve(true)))))";
+/// The document's HTTP status; 0 where there is none.
+const STATUS: &str = "performance.getEntriesByType('navigation')[0]?.responseStatus ?? 0";
+
+/// Limits of loading a page.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadBounds {
+    /// For the document itself to begin to arrive.
+    pub answer: Duration,
+    /// From then on, for its load event.
+    pub load: Duration,
+}
+
+impl Default for LoadBounds {
+    /// What a patient person waits.
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(30), load: Duration::from_secs(15) }
+    }
+}
+
+/// A page that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its load event has fired. Otherwise something in it is still on its way, as a person would see.
+    pub complete: bool,
+}
+
+/// Whether a page has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Its own content is on the display.
+    Painted,
+    /// It has not said so in time; what is on the display is what a person would see.
+    TimedOut,
+}
+
+impl Browser {
+    /// Opens `url` and waits for its load event, within bounds. Also revives a crashed tab.
+    pub async fn open(&self, url: &Url, bounds: LoadBounds) -> Result<Loaded, BrowserError> {
+        let host = url.host_str().unwrap_or_default();
+        self.egress.check_url(url).await.map_err(|refusal| BrowserError::Refused { host: host.to_owned(), refusal })?;
+        self.state.send_if_modified(|state| {
+            let crashed = matches!(state.lost, Some((Lost::Tab, _)));
+            if crashed {
+                state.lost = None;
+            }
+            crashed
+        });
+        let navigate = NavigateParams::new(url.as_str());
+        let answer = match self.cdp.call(Some(&self.session), navigate, bounds.answer).await {
+            Err(ControlError::Silent { bound, .. }) => {
+                let _ = self.tell(StopLoadingParams::default()).await;
+                return Err(BrowserError::NoAnswer { host: host.to_owned(), bound });
+            }
+            answer => answer.map_err(|e| self.explain(e))?,
+        };
+        if answer.is_download == Some(true) {
+            return Err(BrowserError::NotAPage { host: host.to_owned(), what: "a download" });
+        }
+        let loader = answer.loader_id.map(|id| id.inner().clone()).unwrap_or_default();
+        if let Some(reason) = answer.error_text {
+            // The error page knows which address failed; an aborted navigation has none.
+            let told = |state: &PageState| state.lost.is_some() || (state.failed && state.loader == loader);
+            if !reason.contains(ABORTED) {
+                let _ = timeout(COMMIT_BOUND, self.state.subscribe().wait_for(told)).await;
+            }
+            return Err(self.failure(url.as_str(), reason).await);
+        }
+        self.loaded(url.as_str(), bounds.load, |state| state.loader == loader).await
+    }
+
+    /// Loads the page again, as a person would: its `beforeunload` question is answered, caches are used.
+    pub async fn reload(&self, bounds: LoadBounds) -> Result<Loaded, BrowserError> {
+        let (commits, url) = {
+            let state = self.state.borrow();
+            (state.commits, state.url.clone())
+        };
+        self.tell(ReloadParams::default()).await.map_err(|e| self.explain(e))?;
+        let committed = |state: &PageState| state.commits > commits;
+        let mut state = self.state.subscribe();
+        let lost_or = |state: &PageState| state.lost.is_some() || committed(state);
+        if timeout(bounds.answer, state.wait_for(lost_or)).await.is_err() {
+            return Err(BrowserError::NoAnswer { host: host_of(&url), bound: bounds.answer });
+        }
+        self.loaded(&url, bounds.load, committed).await
+    }
+
+    /// Waits until the page's own content has been painted: first content, fonts, and two frames with them.
+    pub async fn settle(&self) -> Settled {
+        let deadline = Instant::now() + CONTENT_BOUND;
+        let mut state = self.state.subscribe();
+        let content = |state: &PageState| state.lost.is_some() || state.content;
+        let _ = timeout_at(deadline, state.wait_for(content)).await;
+        let deadline = Instant::now() + SETTLE_BOUND;
+        loop {
+            let (frame, loader) = {
+                let state = self.state.borrow();
+                (state.frame.clone(), state.loader.clone())
+            };
+            let painted = timeout_at(deadline, self.evaluate(frame, PAINTED, SETTLE_BOUND)).await;
+            match painted {
+                Ok(Ok(_)) if self.state.borrow().loader == loader => return Settled::Painted,
+                // The page has moved on to another document meanwhile: that one counts.
+                Ok(_) if self.state.borrow().lost.is_none() && Instant::now() < deadline => {
+                    let other = |state: &PageState| state.lost.is_some() || (state.loader != loader && state.loaded);
+                    let _ = timeout_at(deadline, state.wait_for(other)).await;
+                }
+                _ => return Settled::TimedOut,
+            }
+        }
+    }
+
+    /// Waits for the load event of the current document, which may be a successor of the one that was asked for
+    /// (pages redirect by script), and judges it.
+    async fn loaded(
+        &self,
+        url: &str,
+        bound: Duration,
+        begun: impl Fn(&PageState) -> bool,
+    ) -> Result<Loaded, BrowserError> {
+        let host = host_of(url);
+        let mut state = self.state.subscribe();
+        let mut seen = false;
+        let done = |state: &PageState| {
+            seen |= begun(state);
+            state.lost.is_some() || (seen && (state.loaded || state.failed))
+        };
+        let complete = timeout(bound, state.wait_for(done)).await.is_ok();
+        let state = self.state.borrow().clone();
+        if let Some((what, detail)) = state.lost {
+            return Err(BrowserError::Lost { what, detail });
+        }
+        if state.failed {
+            return Err(self.failure(&state.url, "its page could not be loaded".into()).await);
+        }
+        let status = self.evaluate(state.frame, STATUS, COMMAND_BOUND).await.ok().and_then(|v| v.as_u64());
+        match status.and_then(|s| u16::try_from(s).ok()) {
+            Some(status @ 400..) => Err(BrowserError::Status { host, status }),
+            _ => Ok(Loaded { complete }),
+        }
+    }
+
+    /// Evaluates in a world of our own, so that nothing the page has replaced takes part.
+    async fn evaluate(&self, frame: String, expression: &str, bound: Duration) -> Result<Value, ControlError> {
+        let mut world = CreateIsolatedWorldParams::new(FrameId::new(frame));
+        world.world_name = Some(WORLD.into());
+        let context = self.tell(world).await?.execution_context_id;
+        let mut evaluate = EvaluateParams::new(expression);
+        evaluate.context_id = Some(context);
+        evaluate.await_promise = Some(true);
+        evaluate.return_by_value = Some(true);
+        let answer = self.cdp.call(Some(&self.session), evaluate, bound).await?;
+        Ok(answer.result.value.unwrap_or_default())
+    }
+
+    /// Why a navigation failed, in the words of whoever knows best.
+    async fn failure(&self, url: &str, reason: String) -> BrowserError {
+        let state = self.state.borrow().clone();
+        // After a redirect the host that failed is not the one that was asked for.
+        let host = host_of(if state.failed { &state.url } else { url });
+        if reason.contains("ERR_HTTP_RESPONSE_CODE_FAILURE") {
+            // An error without a body: Chromium shows its own page, which knows the status.
+            let status = self.evaluate(state.frame, STATUS, COMMAND_BOUND).await.ok().and_then(|v| v.as_u64());
+            let status = status.and_then(|s| u16::try_from(s).ok()).unwrap_or(400);
+            return BrowserError::Status { host, status };
+        }
+        if reason.contains(ABORTED) {
+            return BrowserError::NotAPage { host, what: "nothing (no content)" };
+        }
+        match self.egress.failure(&host) {
+            // Chromium knows only that the proxy could not.
+            Some(refusal) if reason.contains("SOCKS") || !reason.contains("net::") => {
+                BrowserError::Refused { host, refusal }
+            }
+            _ => BrowserError::Network { host, reason },
+        }
+    }
+
+    /// A command fails for a reason: if tab or browser are gone, that is it.
+    fn explain(&self, error: ControlError) -> BrowserError {
+        match self.state.borrow().lost.clone() {
+            Some((what, detail)) => BrowserError::Lost { what, detail },
+            None => BrowserError::Control(error),
+        }
+    }
+}
+
+fn host_of(url: &str) -> String {
+    Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}

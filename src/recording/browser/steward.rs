@@ -1,0 +1,286 @@
+//! Watches over the page while it is recorded: one task that owns the control connection.
+//!
+//! It answers dialogs at once (an unanswered one stops the page), fetches the page's calls, follows navigations,
+//! keeps other pages out of the picture, and finds out when tab or browser are lost. It never waits for anybody:
+//! what takes several steps runs in a task of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chromiumoxide::cdp::browser_protocol::browser::{GetVersionParams, GetWindowForTargetParams, WindowId};
+use chromiumoxide::cdp::browser_protocol::page::{BringToFrontParams, EnableParams, HandleJavaScriptDialogParams};
+use chromiumoxide::cdp::browser_protocol::target::{AttachToTargetParams, CloseTargetParams, SessionId, TargetId};
+use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
+use chromiumoxide::types::Response;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::cdp::{Cdp, Event, Incoming, Wire};
+use super::error::Lost;
+use super::script::{Call, NEXT_CALL};
+use super::{COMMAND_BOUND, PageEvent};
+
+/// How often the browser is asked for a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Heartbeats in a row without an answer after which it is given up. Counted, not timed, so that a pause of our own
+/// process is not taken for one of Chromium's. 15 s is far beyond any stall seen on an overloaded machine.
+const MAX_MISSED: u32 = 5;
+/// Windows beside the recorded one. Chromium blocks what no click asked for, so more than a few mean a storm.
+const MAX_EXTRA_PAGES: usize = 4;
+
+/// What is known about the recorded page.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PageState {
+    /// Documents committed so far.
+    pub commits: u64,
+    /// Main frame.
+    pub frame: String,
+    /// The current document.
+    pub loader: String,
+    /// Its address; of an error page, the one that failed.
+    pub url: String,
+    /// It is Chromium's error page.
+    pub failed: bool,
+    /// The load event has fired.
+    pub loaded: bool,
+    /// Text, image or canvas has been painted.
+    pub content: bool,
+    /// Tab or browser are gone.
+    pub lost: Option<(Lost, String)>,
+}
+
+/// Which page is recorded.
+#[derive(Debug, Clone)]
+pub(super) struct Recorded {
+    pub target: TargetId,
+    pub session: SessionId,
+    pub window: WindowId,
+}
+
+/// What the steward's own commands are for.
+#[derive(Debug)]
+pub(super) enum Mark {
+    NextCall { commit: u64 },
+    Heartbeat,
+    Ignored,
+}
+
+pub(super) struct Steward {
+    wire: Wire<Mark>,
+    cdp: Cdp,
+    page: Recorded,
+    state: Arc<watch::Sender<PageState>>,
+    events: mpsc::Sender<PageEvent>,
+    /// The one event that may not be dropped, until there is room for it.
+    undelivered: Option<PageEvent>,
+    extra: HashSet<String>,
+    missed: u32,
+    /// Ask for the next call at the next heartbeat: the last attempt failed, or nobody took what it gave.
+    ask_later: bool,
+}
+
+impl Steward {
+    pub fn new(
+        wire: Wire<Mark>,
+        cdp: Cdp,
+        page: Recorded,
+        state: Arc<watch::Sender<PageState>>,
+        events: mpsc::Sender<PageEvent>,
+    ) -> Self {
+        Self { wire, cdp, page, state, events, undelivered: None, extra: HashSet::new(), missed: 0, ask_later: false }
+    }
+
+    /// Watches until the connection ends or the browser is given up. `last_words` is asked then how it ended.
+    pub async fn run(mut self, last_words: impl AsyncFnOnce() -> Option<String>) {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let events = self.events.clone();
+        let given_up = loop {
+            tokio::select! {
+                incoming = self.wire.next() => match incoming {
+                    Incoming::Event(event) => self.on_event(&event),
+                    Incoming::Reply(mark, response) => self.on_reply(&mark, &response),
+                    Incoming::End => break None,
+                },
+                _ = heartbeat.tick() => {
+                    if self.missed >= MAX_MISSED {
+                        break Some(format!("no sign of life for {} s", (HEARTBEAT * MAX_MISSED).as_secs()));
+                    }
+                    self.on_heartbeat();
+                }
+                permit = events.reserve(), if self.undelivered.is_some() => {
+                    if let (Ok(permit), Some(event)) = (permit, self.undelivered.take()) {
+                        permit.send(event);
+                    }
+                }
+            }
+        };
+        let detail = match given_up {
+            Some(detail) => detail,
+            None => last_words().await.unwrap_or_else(|| "its control connection ended".into()),
+        };
+        self.lose(Lost::Browser, detail);
+        if let Some(event) = self.undelivered.take() {
+            let _ = self.events.send(event).await;
+        }
+    }
+
+    fn on_heartbeat(&mut self) {
+        self.missed += 1; // taken back by the answer
+        self.wire.submit(None, GetVersionParams::default(), Mark::Heartbeat);
+        if std::mem::take(&mut self.ask_later) {
+            self.ask_for_call();
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event.method.as_str() {
+            "Page.javascriptDialogOpening" => self.answer_dialog(event),
+            "Target.targetCreated" => self.on_target_created(event),
+            "Target.targetCrashed" if self.is_recorded(event) => {
+                let status = event.text("/status").unwrap_or("unknown");
+                self.lose(Lost::Tab, format!("its tab crashed ({status})"));
+            }
+            "Target.targetDestroyed" => {
+                self.extra.remove(event.text("/targetId").unwrap_or_default());
+                if self.is_recorded(event) {
+                    self.lose(Lost::Window, "its window was closed".into());
+                }
+            }
+            _ if event.session.as_deref() != Some(self.page.session.as_ref()) => {}
+            "Page.frameNavigated" if event.text("/frame/parentId").is_none() => self.on_navigated(event),
+            "Page.lifecycleEvent" => self.on_lifecycle(event),
+            _ => {}
+        }
+    }
+
+    fn is_recorded(&self, event: &Event) -> bool {
+        event.text("/targetId") == Some(self.page.target.as_ref())
+    }
+
+    /// As a person would who wants to go on: alerts are read, questions answered with yes, pages may be left.
+    fn answer_dialog(&mut self, event: &Event) {
+        tracing::debug!(kind = event.text("/type"), "dialog answered");
+        let answer =
+            HandleJavaScriptDialogParams { accept: true, prompt_text: event.text("/defaultPrompt").map(str::to_owned) };
+        let session = event.session.clone().map(SessionId::from);
+        self.wire.submit(session.as_ref(), answer, Mark::Ignored);
+    }
+
+    fn on_navigated(&mut self, event: &Event) {
+        let text = |pointer| event.text(pointer).unwrap_or_default().to_owned();
+        let unreachable = event.text("/frame/unreachableUrl");
+        let (failed, url) = (unreachable.is_some(), unreachable.map_or_else(|| text("/frame/url"), str::to_owned));
+        self.state.send_modify(|state| {
+            *state = PageState {
+                commits: state.commits + 1,
+                frame: text("/frame/id"),
+                loader: text("/frame/loaderId"),
+                url: url.clone(),
+                failed,
+                lost: state.lost.take(),
+                ..PageState::default()
+            };
+        });
+        // What is dropped when nobody reads is only news.
+        let _ = self.events.try_send(PageEvent::Navigated { url, failed });
+        self.ask_for_call();
+    }
+
+    fn on_lifecycle(&self, event: &Event) {
+        let (loader, name) = (event.text("/loaderId").unwrap_or_default(), event.text("/name").unwrap_or_default());
+        self.state.send_if_modified(|state| {
+            let flag = match name {
+                "load" => &mut state.loaded,
+                "firstContentfulPaint" => &mut state.content,
+                _ => return false,
+            };
+            let news = state.loader == loader && !*flag;
+            *flag |= news;
+            news
+        });
+    }
+
+    fn ask_for_call(&mut self) {
+        let commit = self.state.borrow().commits;
+        let mut next = EvaluateParams::new(NEXT_CALL);
+        next.await_promise = Some(true);
+        next.return_by_value = Some(true);
+        self.wire.submit(Some(&self.page.session), next, Mark::NextCall { commit });
+    }
+
+    fn on_reply(&mut self, mark: &Mark, response: &Response) {
+        match mark {
+            Mark::Heartbeat => self.missed = 0,
+            Mark::Ignored => {}
+            Mark::NextCall { commit } => {
+                let value = response.result.as_ref().and_then(|r| r.pointer("/result/value")?.as_str());
+                let taken = match value.and_then(Call::parse) {
+                    Some(call) => self.events.try_send(PageEvent::Called(call)).is_ok(),
+                    None => false,
+                };
+                if *commit != self.state.borrow().commits {
+                    // That document is gone; its successor has been asked already.
+                } else if taken {
+                    self.ask_for_call();
+                } else {
+                    self.ask_later = true;
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, what: Lost, detail: String) {
+        let first = self.state.send_if_modified(|state| {
+            // A lost tab may be followed by its browser, which is worse news.
+            let worse = state.lost.as_ref().is_none_or(|(known, _)| *known == Lost::Tab && what != Lost::Tab);
+            if worse {
+                state.lost = Some((what, detail.clone()));
+            }
+            worse
+        });
+        if first {
+            self.undelivered = Some(PageEvent::Lost { what, detail });
+        }
+    }
+
+    fn on_target_created(&mut self, event: &Event) {
+        let id = event.text("/targetInfo/targetId").unwrap_or_default().to_owned();
+        if event.text("/targetInfo/type") != Some("page") || id == self.page.target.as_ref() {
+            return;
+        }
+        if self.extra.len() >= MAX_EXTRA_PAGES {
+            tracing::debug!("more pages than {MAX_EXTRA_PAGES} beside the recorded one, closed");
+            self.wire.submit(None, CloseTargetParams::new(id), Mark::Ignored);
+        } else if self.extra.insert(id.clone()) {
+            tokio::spawn(tend(self.cdp.clone(), self.page.clone(), TargetId::from(id)));
+        }
+    }
+}
+
+/// Keeps another page out of the picture: a tab in the recorded window is closed, a window of its own is let be (the
+/// display shows the first one only) and its dialogs are answered.
+async fn tend(cdp: Cdp, page: Recorded, other: TargetId) {
+    let ask = GetWindowForTargetParams::builder().target_id(other.clone()).build();
+    let shares_window = match cdp.call(None, ask, COMMAND_BOUND).await {
+        Ok(answer) => answer.window_id == page.window,
+        Err(_) => return, // gone already, or no window at all
+    };
+    let result = if shares_window {
+        tracing::debug!("tab in the recorded window closed");
+        let _ = cdp.call(Some(&page.session), BringToFrontParams::default(), COMMAND_BOUND).await;
+        cdp.call(None, CloseTargetParams::new(other), COMMAND_BOUND).await.map(|_| ())
+    } else {
+        let attach = AttachToTargetParams { target_id: other, flatten: Some(true) };
+        match cdp.call(None, attach, COMMAND_BOUND).await {
+            Ok(attached) => {
+                cdp.call(Some(&attached.session_id), EnableParams::default(), COMMAND_BOUND).await.map(|_| ())
+            }
+            Err(e) => Err(e),
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a page beside the recorded one could not be tended");
+    }
+}

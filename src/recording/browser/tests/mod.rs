@@ -1,0 +1,399 @@
+//! Against a real Chromium, without a display.
+
+mod server;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chromiumoxide::cdp::browser_protocol::page::CrashParams;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::*;
+use server::Server;
+
+const CHROMIUM: &str = "/usr/lib/chromium/chromium";
+/// Longer than anything takes on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(40);
+const SHORT: LoadBounds = LoadBounds { answer: Duration::from_secs(1), load: Duration::from_secs(1) };
+
+struct Bench {
+    server: Server,
+    browser: Browser,
+    events: mpsc::Receiver<PageEvent>,
+    run_dir: tempfile::TempDir,
+}
+
+fn config(run_dir: &Path) -> BrowserConfig {
+    assert!(Path::new(CHROMIUM).exists(), "no {CHROMIUM}: apt-get install chromium");
+    BrowserConfig {
+        chromium: CHROMIUM.into(),
+        size: Size::new(640, 360).unwrap(),
+        run_dir: run_dir.into(),
+        platform: Platform::Headless,
+        pulse_socket: run_dir.join("no-pulse"),
+        user_agent: None,
+        sandbox: Sandbox::Auto,
+        environment: Vec::new(),
+        extra_flags: Vec::new(),
+    }
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut BrowserConfig)) -> Self {
+        let server = Server::start().await;
+        let run_dir = tempfile::tempdir().unwrap();
+        let mut config = config(run_dir.path());
+        change(&mut config);
+        let egress = Egress::start(vec!["127.0.0.1/32".parse().unwrap()]).await.unwrap();
+        let (browser, events) = Browser::launch(&config, &egress, &Guard::disabled()).await.unwrap();
+        Self { server, browser, events, run_dir }
+    }
+
+    async fn open(&self, path: &str) -> Result<Loaded, BrowserError> {
+        self.browser.open(&self.server.url(path), LoadBounds::default()).await
+    }
+
+    /// Evaluates in the page, as if after a click.
+    async fn clicked(&self, expression: &str) -> Value {
+        let mut evaluate = EvaluateParams::new(expression);
+        evaluate.user_gesture = Some(true);
+        evaluate.await_promise = Some(true);
+        evaluate.return_by_value = Some(true);
+        self.browser.tell(evaluate).await.unwrap().result.value.unwrap_or_default()
+    }
+
+    async fn eventually(&self, expression: &str, expected: Value) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.clicked(expression).await;
+            if value == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{expression} is {value}, not {expected}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn event(&mut self) -> PageEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("an event")
+    }
+
+    async fn call(&mut self) -> Call {
+        loop {
+            if let PageEvent::Called(call) = self.event().await {
+                return call;
+            }
+        }
+    }
+
+    async fn lost(&mut self) -> (Lost, String) {
+        loop {
+            if let PageEvent::Lost { what, detail } = self.event().await {
+                return (what, detail);
+            }
+        }
+    }
+
+    /// Every test ends with this: nothing of the browser is left.
+    async fn end(self) {
+        self.browser.close().await;
+        nothing_left(self.run_dir.path());
+    }
+}
+
+fn nothing_left(run_dir: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(run_dir.to_str().unwrap()))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_opens_settles_and_reloads() {
+    let mut bench = Bench::with(|config| {
+        config.user_agent = Some("Recorder/1 (test)".into());
+        config.environment.push(("TZ".into(), "Asia/Shanghai".into()));
+    })
+    .await;
+    for path in ["/ok", "/redirect", "/script-redirect"] {
+        assert_eq!(bench.open(path).await.unwrap(), Loaded { complete: true }, "{path}");
+        assert_eq!(bench.browser.settle().await, Settled::Painted, "{path}");
+        assert_eq!(bench.clicked("document.title + location.pathname").await, json!("ok/ok"), "{path}");
+        loop {
+            match bench.event().await {
+                PageEvent::Navigated { url, failed: false } if url.ends_with("/ok") => break,
+                PageEvent::Navigated { failed: false, .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(bench.clicked("navigator.userAgent").await, json!("Recorder/1 (test)"));
+    let zone = bench.clicked("Intl.DateTimeFormat().resolvedOptions().timeZone").await;
+    assert_eq!(zone, json!("Asia/Shanghai"));
+    assert_eq!(bench.clicked("document.hasFocus() + document.visibilityState").await, json!("truevisible"));
+    bench.clicked("window.before = 1").await;
+    assert_eq!(bench.browser.reload(LoadBounds::default()).await.unwrap(), Loaded { complete: true });
+    assert_eq!(bench.clicked("typeof before").await, json!("undefined"));
+    // A page that builds itself after its load event is waited for.
+    bench.open("/late").await.unwrap();
+    assert_eq!(bench.browser.settle().await, Settled::Painted);
+    assert_eq!(bench.clicked("window.late").await, json!(true));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_does_not_open_says_why() {
+    let bench = Bench::start().await;
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = bench.server.url("/").port().unwrap();
+    let table = [
+        (bench.server.url("/500").to_string(), "127.0.0.1 answered with HTTP status 500"),
+        (bench.server.url("/500-empty").to_string(), "127.0.0.1 answered with HTTP status 500"),
+        (bench.server.url("/404").to_string(), "127.0.0.1 answered with HTTP status 404"),
+        (bench.server.url("/401").to_string(), "127.0.0.1 answered with HTTP status 401"),
+        (bench.server.url("/204").to_string(), "127.0.0.1 sent nothing (no content) instead of a page"),
+        (bench.server.url("/download").to_string(), "127.0.0.1 sent a download instead of a page"),
+        (format!("http://{closed}/secret?token=1"), "cannot reach 127.0.0.1: connection refused"),
+        (format!("http://127.0.0.2:{port}/ok"), "cannot reach 127.0.0.2: 127.0.0.2 is not a public address"),
+        (bench.server.url("/redirect-inside").to_string(), "cannot reach 127.0.0.2: 127.0.0.2 is not a public"),
+        (format!("https://127.0.0.1:{port}/ok"), "cannot open the page of 127.0.0.1: net::ERR_SSL_PROTOCOL_ERROR"),
+        ("http://no-such-name.invalid/".into(), "cannot reach no-such-name.invalid: its name does not resolve"),
+    ];
+    for (url, expected) in table {
+        let error = bench.browser.open(&url.parse().unwrap(), LoadBounds::default()).await.unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{url}: {error}");
+        assert!(!error.contains("token"), "{error}");
+    }
+    let error = bench.browser.open(&bench.server.url("/never"), SHORT).await.unwrap_err().to_string();
+    assert_eq!(error, "127.0.0.1 did not answer within 1 s");
+    // A page of which a part is missing is what a person would see, too.
+    let hanging = bench.browser.open(&bench.server.url("/hanging"), SHORT).await.unwrap();
+    assert_eq!(hanging, Loaded { complete: false });
+    assert_eq!(bench.browser.settle().await, Settled::Painted);
+    assert!(bench.open("/ok").await.unwrap().complete, "and none of it lasts");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_waits_for_a_person() {
+    let bench = Bench::start().await;
+    assert!(bench.open("/dialogs").await.unwrap().complete);
+    assert_eq!(bench.clicked("answers").await, json!([null, true, "default"]));
+    bench.clicked("window.before = 1").await; // and the click that beforeunload needs
+    assert!(bench.browser.reload(LoadBounds::default()).await.unwrap().complete);
+    assert_eq!(bench.clicked("typeof before").await, json!("undefined"));
+    bench.open("/ok").await.unwrap();
+    for (expression, expected) in [
+        ("Notification.requestPermission()", json!("denied")),
+        ("new Promise((r) => navigator.geolocation.getCurrentPosition(r, (e) => r(e.code)))", json!(1)),
+        ("navigator.mediaDevices.getUserMedia({ video: true }).catch((e) => 'none')", json!("none")),
+        ("print(), 'printed'", json!("printed")),
+        ("location = 'mailto:a@b.c', location = 'meeting://x', 'stayed'", json!("stayed")),
+        ("Object.assign(document.createElement('input'), { type: 'file' }).click(), 'chosen'", json!("chosen")),
+        ("new AudioContext().state", json!("running")),
+    ] {
+        assert_eq!(bench.clicked(expression).await, expected, "{expression}");
+    }
+    assert_eq!(bench.clicked("location.pathname").await, json!("/ok"));
+    bench.clicked("window.was = frames").await;
+    bench.eventually("frames > was + 5", json!(true)).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn window_functions_are_there_first_and_call_back_when_acknowledged() {
+    let mut bench = Bench::start().await;
+    for _ in 0..2 {
+        // The second time: again after a navigation.
+        bench.open("/functions").await.unwrap();
+        assert_eq!(bench.clicked("early").await, json!(["functionfalse"; 5].join(",")));
+        assert_eq!(bench.clicked("[typeof returned, frames[0].inner]").await, json!(["undefined", "undefined"]));
+        let mut calls = Vec::new();
+        for action in [Action::Start, Action::Pause, Action::Resume, Action::Refresh] {
+            calls.push(bench.call().await);
+            assert_eq!(calls.last().unwrap().action, action);
+        }
+        assert_eq!(bench.clicked("log").await, json!([]), "nothing is called back before the recorder has acted");
+        for call in &calls {
+            bench.browser.acknowledge(call).await;
+            bench.browser.acknowledge(call).await; // twice is once
+        }
+        assert_eq!(bench.clicked("log").await, json!(["started", "refreshed"]));
+        bench.clicked("stopRecord(() => log.push('stopped'))").await;
+        let stop = bench.call().await;
+        bench.browser.acknowledge(&stop).await;
+        assert_eq!((stop.action, bench.clicked("log[2]").await), (Action::Stop, json!("stopped")));
+    }
+    // A call from a document that is gone is nobody's.
+    bench.clicked("startRecord(() => 0)").await;
+    let stale = bench.call().await;
+    bench.open("/own-names").await.unwrap();
+    bench.browser.acknowledge(&stale).await;
+    assert_eq!(bench.clicked("mine").await, json!("own,1,2,3"), "a page's own names win");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_calls_floods_nobody() {
+    let mut bench = Bench::start().await;
+    bench.open("/flood").await.unwrap();
+    let mut calls = 0;
+    while bench.clicked("'still there'").await == json!("still there") {
+        match tokio::time::timeout(Duration::from_secs(1), bench.events.recv()).await {
+            Ok(Some(PageEvent::Called(_))) => calls += 1,
+            Ok(Some(_)) => {}
+            _ => break,
+        }
+    }
+    assert!((1..200).contains(&calls), "{calls} calls");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_pages_stay_out_of_the_picture() {
+    let bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    let pages = async || {
+        let targets = bench.browser.cdp.call(None, GetTargetsParams::default(), COMMAND_BOUND).await.unwrap();
+        targets.target_infos.into_iter().filter(|t| t.r#type == "page").count()
+    };
+    let until = async |expected: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        while pages().await != expected {
+            assert!(Instant::now() < deadline, "{} pages, not {expected}", pages().await);
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Nobody clicked: blocked.
+    let mut unclicked = EvaluateParams::new("String(window.open('/ok'))");
+    unclicked.return_by_value = Some(true);
+    assert_eq!(bench.browser.tell(unclicked).await.unwrap().result.value, Some(json!("null")));
+    // A tab would cover the page.
+    bench.clicked("void (window.tab = window.open('/ok'))").await;
+    bench.eventually("tab.closed", json!(true)).await;
+    until(1).await;
+    bench.clicked("window.was = frames").await;
+    bench.eventually("frames > was + 5", json!(true)).await;
+    assert_eq!(bench.clicked("document.visibilityState").await, json!("visible"));
+    // A window of its own does not; its dialogs hold up nobody.
+    bench.clicked("void (window.own = window.open('/dialogs', 'own', 'width=300,height=200'))").await;
+    bench.eventually("String(own.answers)", json!(",true,default")).await;
+    until(2).await;
+    // Many of them are a storm.
+    bench.clicked("window.storm = []").await;
+    for i in 0..6 {
+        bench.clicked(&format!("void storm.push(window.open('/ok', 'w{i}', 'width=300,height=200'))")).await;
+    }
+    bench.eventually("storm.filter((w) => !w.closed).length", json!(3)).await;
+    until(5).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_tab_is_reported_once_and_revived_by_opening() {
+    let mut bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    let crash = bench.browser.cdp.call(Some(&bench.browser.session), CrashParams::default(), SHORT.load);
+    let _ = crash.await;
+    let (what, detail) = bench.lost().await;
+    assert_eq!(what, Lost::Tab, "{detail}");
+    assert_eq!(bench.browser.settle().await, Settled::TimedOut);
+    assert!(bench.open("/functions").await.unwrap().complete);
+    assert_eq!(bench.call().await.action, Action::Start);
+    assert_eq!(bench.browser.settle().await, Settled::Painted);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_browser_is_reported_once_with_its_end() {
+    let mut bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    kill_process(Pid::from_raw(bench.browser.pid() as i32).unwrap(), Signal::KILL).unwrap();
+    let (what, detail) = bench.lost().await;
+    assert_eq!(what, Lost::Browser);
+    assert!(detail.contains("signal: 9"), "{detail}");
+    assert!(bench.events.recv().await.is_none(), "nothing comes after that");
+    let error = bench.open("/ok").await.unwrap_err();
+    assert!(matches!(error, BrowserError::Lost { what: Lost::Browser, .. }), "{error}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_stands_still_is_given_up() {
+    let mut bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    kill_process(Pid::from_raw(bench.browser.pid() as i32).unwrap(), Signal::STOP).unwrap();
+    let (what, detail) = bench.lost().await;
+    assert_eq!((what, detail.as_str()), (Lost::Browser, "no sign of life for 15 s"));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_closes_its_window_is_lost() {
+    let mut bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    let close = chromiumoxide::cdp::browser_protocol::page::CloseParams::default();
+    let _ = bench.browser.tell(close).await;
+    let (what, detail) = bench.lost().await;
+    assert!(what != Lost::Tab, "{detail}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_reach_neither_devtools_nor_what_is_not_allowed() {
+    let bench = Bench::start().await;
+    bench.open("/ok").await.unwrap();
+    let file = std::fs::read_to_string(bench.run_dir.path().join("profile/DevToolsActivePort")).unwrap();
+    let devtools = file.lines().next().unwrap();
+    let here = bench.server.url("/ok").port().unwrap();
+    let fetch = async |url: String| {
+        bench.clicked(&format!("fetch('{url}', {{ mode: 'no-cors' }}).then(() => 'reached', () => 'refused')")).await
+    };
+    assert_eq!(fetch(format!("http://127.0.0.1:{here}/ok")).await, json!("reached"));
+    assert_eq!(fetch(format!("http://127.0.0.1:{devtools}/json/version")).await, json!("refused"));
+    assert_eq!(fetch(format!("http://127.0.0.2:{here}/ok")).await, json!("refused"));
+    assert_eq!(fetch(format!("http://[::ffff:127.0.0.2]:{here}/ok")).await, json!("refused"));
+    let socket = format!(
+        "new Promise((r) => Object.assign(new WebSocket('ws://127.0.0.1:{devtools}/devtools/browser'),
+         {{ onopen: () => r('open'), onerror: () => r('refused') }}))"
+    );
+    assert_eq!(bench.clicked(&socket).await, json!("refused"));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_cannot_start_says_why() {
+    let run_dir = tempfile::tempdir().unwrap();
+    let egress = Egress::start(Vec::new()).await.unwrap();
+    let launch = async |change: &dyn Fn(&mut BrowserConfig)| {
+        let mut config = config(run_dir.path());
+        change(&mut config);
+        match Browser::launch(&config, &egress, &Guard::disabled()).await {
+            Ok(_) => panic!("started"),
+            Err(error) => error,
+        }
+    };
+    let missing = launch(&|config| config.chromium = "/nowhere/chromium".into()).await;
+    assert!(missing.to_string().contains("/nowhere/chromium; install it"), "{missing}");
+    let no_display = launch(&|config| config.platform = Platform::Wayland { display: "nothing".into() }).await;
+    assert!(matches!(&no_display, BrowserError::Exited { stderr, .. } if stderr.contains("Wayland")), "{no_display}");
+    let no_directory = launch(&|config| config.run_dir = "/dev/null/run".into()).await;
+    assert!(matches!(no_directory, BrowserError::Directory { .. }), "{no_directory}");
+    nothing_left(run_dir.path());
+}
