@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::BrowserError;
 use super::{BrowserConfig, Sandbox, flags};
+use crate::recording::priority::NICE;
 use crate::recording::process::{Child, Command, Guard};
 
 /// From exec to DevTools: half a second warm, two and a half from cold files, and a busy machine on top.
@@ -70,7 +71,8 @@ async fn start(
     sandboxed: bool,
     guard: &Arc<Guard>,
 ) -> Result<Launched, BrowserError> {
-    let mut command = Command::new(&config.chromium, "chromium").args(flags::command_line(config, proxy, sandboxed));
+    let mut command =
+        Command::new(&config.chromium, "chromium").args(flags::command_line(config, proxy, sandboxed)).priority(NICE);
     for (key, value) in flags::environment(config) {
         command = command.env(key, value);
     }
@@ -83,7 +85,6 @@ async fn start(
             return Ok(Launched { child, port, address: format!("ws://127.0.0.1:{port}{path}") });
         }
         if let Ok(Some(status)) = child.try_wait() {
-            sleep(LOOK_EVERY).await; // its last words may still be on their way
             return Err(BrowserError::Exited { status, stderr: last_words(&child.stderr_tail()) });
         }
         if Instant::now() >= deadline {

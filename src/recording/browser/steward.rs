@@ -4,7 +4,7 @@
 //! keeps other pages out of the picture, and finds out when tab or browser are lost. It never waits for anybody:
 //! what takes several steps runs in a task of its own.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Heartbeats in a row without an answer after which it is given up. Counted, not timed, so that a pause of our own
 /// process is not taken for one of Chromium's. 15 s is far beyond any stall seen on an overloaded machine.
 const MAX_MISSED: u32 = 5;
+/// Calls that wait for a recorder that does not read: one per document the page has gone through meanwhile.
+const MAX_UNDELIVERED: usize = 8;
 /// Windows beside the recorded one. Chromium blocks what no click asked for, so more than a few mean a storm.
 const MAX_EXTRA_PAGES: usize = 4;
 
@@ -72,12 +74,13 @@ pub(super) struct Steward {
     page: Recorded,
     state: Arc<watch::Sender<PageState>>,
     events: mpsc::Sender<PageEvent>,
-    /// The one event that may not be dropped, until there is room for it.
-    undelivered: Option<PageEvent>,
+    /// Events that may not be dropped, until there is room. A call comes with its document, to be asked for its next
+    /// one then: so calls wait in the page.
+    undelivered: VecDeque<(PageEvent, Option<u64>)>,
     extra: HashSet<String>,
     missed: u32,
-    /// Ask for the next call at the next heartbeat: the last attempt failed, or nobody took what it gave.
-    ask_later: bool,
+    /// The page has been asked for its next call, or will be when the one before has been delivered.
+    asked: bool,
 }
 
 impl Steward {
@@ -88,7 +91,17 @@ impl Steward {
         state: Arc<watch::Sender<PageState>>,
         events: mpsc::Sender<PageEvent>,
     ) -> Self {
-        Self { wire, cdp, page, state, events, undelivered: None, extra: HashSet::new(), missed: 0, ask_later: false }
+        Self {
+            wire,
+            cdp,
+            page,
+            state,
+            events,
+            undelivered: VecDeque::new(),
+            extra: HashSet::new(),
+            missed: 0,
+            asked: false,
+        }
     }
 
     /// Watches until the connection ends or the browser is given up. `last_words` is asked then how it ended.
@@ -109,10 +122,14 @@ impl Steward {
                     }
                     self.on_heartbeat();
                 }
-                permit = events.reserve(), if self.undelivered.is_some() => {
-                    if let (Ok(permit), Some(event)) = (permit, self.undelivered.take()) {
+                permit = events.reserve(), if !self.undelivered.is_empty() => match (permit, self.undelivered.pop_front()) {
+                    (Ok(permit), Some((event, document))) => {
                         permit.send(event);
+                        if document == Some(self.state.borrow().commits) {
+                            self.ask_for_call();
+                        }
                     }
+                    _ => self.undelivered.clear(), // nobody listens any more
                 }
             }
         };
@@ -121,7 +138,7 @@ impl Steward {
             None => last_words().await.unwrap_or_else(|| "its control connection ended".into()),
         };
         self.lose(Lost::Browser, detail);
-        if let Some(event) = self.undelivered.take() {
+        for (event, _) in self.undelivered {
             let _ = self.events.send(event).await;
         }
     }
@@ -129,8 +146,8 @@ impl Steward {
     fn on_heartbeat(&mut self) {
         self.missed += 1; // taken back by the answer
         self.wire.submit(None, GetVersionParams::default(), Mark::Heartbeat);
-        if std::mem::take(&mut self.ask_later) {
-            self.ask_for_call();
+        if !self.asked {
+            self.ask_for_call(); // the last attempt failed: the page may have been between two documents
         }
     }
 
@@ -203,6 +220,7 @@ impl Steward {
     }
 
     fn ask_for_call(&mut self) {
+        self.asked = true;
         let commit = self.state.borrow().commits;
         let mut next = EvaluateParams::new(NEXT_CALL);
         next.await_promise = Some(true);
@@ -216,16 +234,13 @@ impl Steward {
             Mark::Ignored => {}
             Mark::NextCall { commit } => {
                 let value = response.result.as_ref().and_then(|r| r.pointer("/result/value")?.as_str());
-                let taken = match value.and_then(Call::parse) {
-                    Some(call) => self.events.try_send(PageEvent::Called(call)).is_ok(),
-                    None => false,
-                };
-                if *commit != self.state.borrow().commits {
-                    // That document is gone; its successor has been asked already.
-                } else if taken {
-                    self.ask_for_call();
-                } else {
-                    self.ask_later = true;
+                match value.and_then(Call::parse) {
+                    Some(call) if self.undelivered.len() < MAX_UNDELIVERED => {
+                        self.undelivered.push_back((PageEvent::Called(call), Some(*commit)));
+                    }
+                    // The successor of a document that is gone has been asked already.
+                    _ if *commit == self.state.borrow().commits => self.asked = false,
+                    _ => {}
                 }
             }
         }
@@ -241,7 +256,7 @@ impl Steward {
             worse
         });
         if first {
-            self.undelivered = Some(PageEvent::Lost { what, detail });
+            self.undelivered.push_back((PageEvent::Lost { what, detail }, None));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Against a real Chromium, without a display.
+//! Against a real Chromium, on the recorder's own display where the picture matters.
 
 mod server;
 
@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::recording::clock::MediaClock;
+use crate::recording::display::{self, Display};
+use crate::task::timeline::FrameRate;
 use server::Server;
 
 const CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -20,6 +23,7 @@ const SHORT: LoadBounds = LoadBounds { answer: Duration::from_secs(1), load: Dur
 
 struct Bench {
     server: Server,
+    display: Option<Display>,
     browser: Browser,
     events: mpsc::Receiver<PageEvent>,
     run_dir: tempfile::TempDir,
@@ -41,8 +45,15 @@ fn config(run_dir: &Path) -> BrowserConfig {
 }
 
 impl Bench {
+    /// Without a display: for what does not depend on it.
     async fn start() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// On the recorder's own display.
+    async fn shown() -> Self {
+        let shown = Platform::Wayland { display: "wayland-test".into() };
+        Self::with(|config| config.platform = shown).await
     }
 
     async fn with(change: impl FnOnce(&mut BrowserConfig)) -> Self {
@@ -50,9 +61,15 @@ impl Bench {
         let run_dir = tempfile::tempdir().unwrap();
         let mut config = config(run_dir.path());
         change(&mut config);
+        let display = matches!(config.platform, Platform::Wayland { .. }).then(|| {
+            let socket = run_dir.path().join("wayland-test");
+            let rate = FrameRate::try_from(30).unwrap();
+            let config = display::Config { socket, size: config.size, rate, clock: MediaClock::start() };
+            Display::start(config, |_| true).unwrap()
+        });
         let egress = Egress::start(vec!["127.0.0.1/32".parse().unwrap()]).await.unwrap();
         let (browser, events) = Browser::launch(&config, &egress, &Guard::disabled()).await.unwrap();
-        Self { server, browser, events, run_dir }
+        Self { server, display, browser, events, run_dir }
     }
 
     async fn open(&self, path: &str) -> Result<Loaded, BrowserError> {
@@ -127,6 +144,7 @@ fn nothing_left(run_dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_opens_settles_and_reloads() {
     let mut bench = Bench::with(|config| {
+        config.platform = Platform::Wayland { display: "wayland-test".into() };
         config.user_agent = Some("Recorder/1 (test)".into());
         config.environment.push(("TZ".into(), "Asia/Shanghai".into()));
     })
@@ -146,6 +164,9 @@ async fn a_page_opens_settles_and_reloads() {
     assert_eq!(bench.clicked("navigator.userAgent").await, json!("Recorder/1 (test)"));
     let zone = bench.clicked("Intl.DateTimeFormat().resolvedOptions().timeZone").await;
     assert_eq!(zone, json!("Asia/Shanghai"));
+    assert_eq!(bench.clicked("[innerWidth, innerHeight, devicePixelRatio].join()").await, json!("640,360,1"));
+    let commits = || bench.display.as_ref().unwrap().stats().counts().commits;
+    assert!(commits() > 0, "the page has been seen");
     assert_eq!(bench.clicked("document.hasFocus() + document.visibilityState").await, json!("truevisible"));
     bench.clicked("window.before = 1").await;
     assert_eq!(bench.browser.reload(LoadBounds::default()).await.unwrap(), Loaded { complete: true });
@@ -192,7 +213,7 @@ async fn a_page_that_does_not_open_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_waits_for_a_person() {
-    let bench = Bench::start().await;
+    let bench = Bench::shown().await;
     assert!(bench.open("/dialogs").await.unwrap().complete);
     assert_eq!(bench.clicked("answers").await, json!([null, true, "default"]));
     bench.clicked("window.before = 1").await; // and the click that beforeunload needs
@@ -267,7 +288,7 @@ async fn a_flood_of_calls_floods_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_pages_stay_out_of_the_picture() {
-    let bench = Bench::start().await;
+    let bench = Bench::shown().await;
     bench.open("/ok").await.unwrap();
     let pages = async || {
         let targets = bench.browser.cdp.call(None, GetTargetsParams::default(), COMMAND_BOUND).await.unwrap();
@@ -307,7 +328,7 @@ async fn other_pages_stay_out_of_the_picture() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crashed_tab_is_reported_once_and_revived_by_opening() {
-    let mut bench = Bench::start().await;
+    let mut bench = Bench::shown().await;
     bench.open("/ok").await.unwrap();
     let crash = bench.browser.cdp.call(Some(&bench.browser.session), CrashParams::default(), SHORT.load);
     let _ = crash.await;
