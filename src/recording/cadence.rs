@@ -118,6 +118,8 @@ mod tests {
     const QUIET: Look = Look { drawn: 30, refused: 0, stalled: Some(0.05) };
     const STARVED: Look = Look { drawn: 14, refused: 0, stalled: Some(0.9) };
 
+    const NONE: [u64; 0] = [];
+
     fn run(cadence: &mut Cadence, look: Look, looks: u32) -> Vec<u64> {
         (0..looks).filter_map(|_| cadence.look(look)).collect()
     }
@@ -125,11 +127,11 @@ mod tests {
     #[test]
     fn a_starved_page_steps_down_and_comes_back() {
         let mut cadence = Cadence::default();
-        assert_eq!(run(&mut cadence, QUIET, 10), []);
+        assert_eq!(run(&mut cadence, QUIET, 10), NONE);
         assert_eq!(run(&mut cadence, STARVED, 2), [2]);
         assert_eq!(
             run(&mut cadence, Look { drawn: 15, ..STARVED }, 4),
-            [],
+            NONE,
             "every second slot is drawn: no need for more"
         );
         assert_eq!(run(&mut cadence, Look { drawn: 8, ..STARVED }, 2), [3]);
@@ -141,9 +143,9 @@ mod tests {
     fn a_page_that_calms_down_is_not_starved() {
         let mut cadence = Cadence::default();
         run(&mut cadence, QUIET, 10);
-        assert_eq!(run(&mut cadence, Look { drawn: 1, ..QUIET }, 60), []);
+        assert_eq!(run(&mut cadence, Look { drawn: 1, ..QUIET }, 60), NONE);
         let mut slow = Cadence::default();
-        assert_eq!(run(&mut slow, Look { drawn: 12, refused: 0, stalled: Some(0.9) }, 60), [], "it never drew more");
+        assert_eq!(run(&mut slow, Look { drawn: 12, refused: 0, stalled: Some(0.9) }, 60), NONE, "it never drew more");
     }
 
     #[test]

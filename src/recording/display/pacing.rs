@@ -64,11 +64,6 @@ impl Pacer {
         self.divisor = divisor.max(1);
     }
 
-    /// Slots per frame now.
-    pub fn divisor(&self) -> u64 {
-        self.divisor
-    }
-
     /// Length of a frame in samples now.
     pub fn frame(&self) -> u64 {
         self.rate.slot() * self.divisor
