@@ -58,8 +58,14 @@ pub struct Watch {
 impl Watch {
     /// Watches `root`; `dir` is where it has its files: a process that names it is a descendant too.
     pub fn start(root: u32, dir: &Path) -> Self {
-        let watch =
-            Self { root, seen: Arc::default(), peak_kb: Arc::default(), resident: Arc::default(), ended: Arc::default(), dir: dir.to_path_buf() };
+        let watch = Self {
+            root,
+            seen: Arc::default(),
+            peak_kb: Arc::default(),
+            resident: Arc::default(),
+            ended: Arc::default(),
+            dir: dir.to_path_buf(),
+        };
         let (seen, peak, ended) = (watch.seen.clone(), watch.peak_kb.clone(), watch.ended.clone());
         let resident = watch.resident.clone();
         thread::spawn(move || {

@@ -1,5 +1,8 @@
 //! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "tests start the binary under test and wait for it")]
+
 mod cli;
 mod layering;
 mod readme;
