@@ -34,7 +34,8 @@ use chromiumoxide::cdp::browser_protocol::page::{
     SetLifecycleEventsEnabledParams,
 };
 use chromiumoxide::cdp::browser_protocol::target::{
-    AttachToTargetParams, GetTargetsParams, SessionId, SetDiscoverTargetsParams,
+    AttachToTargetParams, FilterEntry, GetTargetsParams, SessionId, SetAutoAttachParams, SetDiscoverTargetsParams,
+    TargetFilter,
 };
 use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::types::Command;
@@ -178,6 +179,12 @@ impl Browser {
         let deny = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
         self.cdp.call(None, deny, COMMAND_BOUND).await?;
         self.cdp.call(None, SetDiscoverTargetsParams::new(true), COMMAND_BOUND).await?;
+        // Other pages wait before their first script until the steward has seen to them.
+        let mut attach = SetAutoAttachParams::new(true, true);
+        attach.flatten = Some(true);
+        let page = FilterEntry { exclude: None, r#type: Some("page".into()) };
+        attach.filter = Some(TargetFilter::new(vec![page]));
+        self.cdp.call(None, attach, COMMAND_BOUND).await?;
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use chromiumoxide::cdp::browser_protocol::browser::{GetVersionParams, GetWindowForTargetParams, WindowId};
 use chromiumoxide::cdp::browser_protocol::page::{BringToFrontParams, EnableParams, HandleJavaScriptDialogParams};
-use chromiumoxide::cdp::browser_protocol::target::{AttachToTargetParams, CloseTargetParams, SessionId, TargetId};
-use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
+use chromiumoxide::cdp::browser_protocol::target::{CloseTargetParams, SessionId, TargetId};
+use chromiumoxide::cdp::js_protocol::runtime::{EvaluateParams, RunIfWaitingForDebuggerParams};
 use chromiumoxide::types::Response;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -154,7 +154,7 @@ impl Steward {
     fn on_event(&mut self, event: &Event) {
         match event.method.as_str() {
             "Page.javascriptDialogOpening" => self.answer_dialog(event),
-            "Target.targetCreated" => self.on_target_created(event),
+            "Target.attachedToTarget" => self.on_attached(event),
             "Target.targetCrashed" if self.is_recorded(event) => {
                 let status = event.text("/status").unwrap_or("unknown");
                 self.lose(Lost::Tab, format!("its tab crashed ({status})"));
@@ -260,42 +260,35 @@ impl Steward {
         }
     }
 
-    fn on_target_created(&mut self, event: &Event) {
-        let id = event.text("/targetInfo/targetId").unwrap_or_default().to_owned();
-        if event.text("/targetInfo/type") != Some("page") || id == self.page.target.as_ref() {
+    /// Another page has appeared, and waits for our word before its first script runs.
+    fn on_attached(&mut self, event: &Event) {
+        let text = |pointer| event.text(pointer).unwrap_or_default().to_owned();
+        let (id, session) = (text("/targetInfo/targetId"), SessionId::from(text("/sessionId")));
+        if event.text("/targetInfo/type") != Some("page") || id == *self.page.target.inner() {
             return;
         }
+        // An alert before this would be Chromium's own, and stop the recorded page too if they share a process. So
+        // would a page that is closed while it waits.
+        self.wire.submit(Some(&session), EnableParams::default(), Mark::Ignored);
+        self.wire.submit(Some(&session), RunIfWaitingForDebuggerParams::default(), Mark::Ignored);
         if self.extra.len() >= MAX_EXTRA_PAGES {
-            tracing::debug!("more pages than {MAX_EXTRA_PAGES} beside the recorded one, closed");
-            self.wire.submit(None, CloseTargetParams::new(id), Mark::Ignored);
+            tracing::debug!("more than {MAX_EXTRA_PAGES} pages beside the recorded one, closed");
+            self.wire.submit(None, CloseTargetParams::new(TargetId::from(id)), Mark::Ignored);
         } else if self.extra.insert(id.clone()) {
             tokio::spawn(tend(self.cdp.clone(), self.page.clone(), TargetId::from(id)));
         }
     }
 }
 
-/// Keeps another page out of the picture: a tab in the recorded window is closed, a window of its own is let be (the
-/// display shows the first one only) and its dialogs are answered.
+/// Keeps another page out of the picture: a tab in the recorded window is closed; a window of its own is let be,
+/// because the display shows the first one only.
 async fn tend(cdp: Cdp, page: Recorded, other: TargetId) {
     let ask = GetWindowForTargetParams::builder().target_id(other.clone()).build();
-    let shares_window = match cdp.call(None, ask, COMMAND_BOUND).await {
-        Ok(answer) => answer.window_id == page.window,
-        Err(_) => return, // gone already, or no window at all
-    };
-    let result = if shares_window {
-        tracing::debug!("tab in the recorded window closed");
+    if cdp.call(None, ask, COMMAND_BOUND).await.is_ok_and(|answer| answer.window_id == page.window) {
         let _ = cdp.call(Some(&page.session), BringToFrontParams::default(), COMMAND_BOUND).await;
-        cdp.call(None, CloseTargetParams::new(other), COMMAND_BOUND).await.map(|_| ())
-    } else {
-        let attach = AttachToTargetParams { target_id: other, flatten: Some(true) };
-        match cdp.call(None, attach, COMMAND_BOUND).await {
-            Ok(attached) => {
-                cdp.call(Some(&attached.session_id), EnableParams::default(), COMMAND_BOUND).await.map(|_| ())
-            }
-            Err(e) => Err(e),
+        match cdp.call(None, CloseTargetParams::new(other), COMMAND_BOUND).await {
+            Ok(_) => tracing::debug!("tab in the recorded window closed"),
+            Err(error) => tracing::debug!(%error, "tab in the recorded window not closed"),
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a page beside the recorded one could not be tended");
     }
 }
