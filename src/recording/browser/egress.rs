@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
 use super::address::is_permitted;
@@ -35,6 +35,8 @@ const HANDSHAKE_BOUND: Duration = Duration::from_secs(10);
 const RESOLVE_BOUND: Duration = Duration::from_secs(10);
 /// For one address: a lost SYN is repeated after 1, 3 and 7 s.
 const CONNECT_BOUND: Duration = Duration::from_secs(10);
+/// Before the next address of a name is tried beside the one under way: Chromium's own value.
+const STAGGER: Duration = Duration::from_millis(300);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 6;
 /// Failures kept for error messages: those of one page load.
@@ -150,7 +152,7 @@ async fn accept(listener: TcpListener, rules: Arc<Rules>) {
                 });
             }
             // Out of descriptors, or a client that left: neither ends the service.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }
@@ -222,23 +224,44 @@ impl Rules {
     }
 
     async fn connect(&self, target: &Target) -> Result<TcpStream, Refusal> {
-        let mut last = Refusal::Unreachable;
-        for address in self.addresses(target).await? {
-            match timeout(CONNECT_BOUND, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    let _ = stream.set_nodelay(true);
-                    let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
-                    let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE);
-                    let _ = sockopt::set_socket_keepalive(&stream, true);
-                    return Ok(stream);
-                }
-                Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => last = Refusal::ConnectionRefused,
-                Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => last = Refusal::TimedOut,
-                Ok(Err(_)) => last = Refusal::Unreachable,
-                Err(_) => last = Refusal::TimedOut,
-            }
+        let stream = race(self.addresses(target).await?).await?;
+        let _ = stream.set_nodelay(true);
+        let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
+        let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE);
+        let _ = sockopt::set_socket_keepalive(&stream, true);
+        Ok(stream)
+    }
+}
+
+/// The first connection that comes about: addresses start one after the other, the next when one fails or takes long
+/// (a host with an IPv6 address on a network that loses IPv6 would otherwise cost seconds for each connection).
+async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Refusal> {
+    let mut waiting = addresses.into_iter().peekable();
+    let mut running = JoinSet::new(); // dropped, and so ended, with the race
+    let mut answer = Refusal::Unreachable;
+    loop {
+        if let Some(address) = waiting.next() {
+            running.spawn(connect(address));
         }
-        Err(last)
+        tokio::select! {
+            Some(result) = running.join_next() => match result {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(Refusal::Unreachable)) | Err(_) => {} // the other reasons say more
+                Ok(Err(refusal)) => answer = refusal,
+            },
+            () = sleep(STAGGER), if waiting.peek().is_some() => {}
+            else => return Err(answer),
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
+    match timeout(CONNECT_BOUND, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => Err(Refusal::ConnectionRefused),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Refusal::TimedOut),
+        Ok(Err(_)) => Err(Refusal::Unreachable),
+        Err(_) => Err(Refusal::TimedOut),
     }
 }
 
@@ -318,6 +341,21 @@ mod tests {
         assert_eq!(ask(&egress, "127.0.0.1", closed).await.0, 5);
         assert_eq!(egress.failure("127.0.0.1"), Some(Refusal::ConnectionRefused));
         assert_eq!(ask(&egress, "no such name", 80).await.0, 4);
+    }
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_wins() {
+        let server = echo().await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // A full backlog does not answer, as a network that loses packets.
+        let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let silent = full.local_addr().unwrap();
+        let _filling = std::net::TcpStream::connect(silent).unwrap();
+        let stream = race(vec![closed, silent, server]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), server);
+        assert_eq!(race(vec![closed, closed]).await.unwrap_err(), Refusal::ConnectionRefused);
+        assert_eq!(race(Vec::new()).await.unwrap_err(), Refusal::Unreachable);
     }
 
     #[tokio::test]

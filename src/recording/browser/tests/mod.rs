@@ -238,6 +238,40 @@ async fn nothing_waits_for_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn media_works_without_hardware_and_beside_the_guard() {
+    let bench = Bench::shown().await;
+    bench.open("/ok").await.unwrap();
+    // A call inside the page: UDP, which does not go through the guard.
+    let call = "(async () => {
+        const a = new RTCPeerConnection(), b = new RTCPeerConnection();
+        a.onicecandidate = (e) => e.candidate && b.addIceCandidate(e.candidate);
+        b.onicecandidate = (e) => e.candidate && a.addIceCandidate(e.candidate);
+        const heard = new Promise((r) => b.ondatachannel = (e) => e.channel.onmessage = (m) => r(m.data));
+        const channel = a.createDataChannel('c');
+        channel.onopen = () => channel.send('heard');
+        await a.setLocalDescription();
+        await b.setRemoteDescription(a.localDescription);
+        await b.setLocalDescription();
+        await a.setRemoteDescription(b.localDescription);
+        return heard;
+    })()";
+    let webgl = "(() => {
+        const gl = document.createElement('canvas').getContext('webgl2');
+        return gl?.getParameter(gl.getExtension('WEBGL_debug_renderer_info').UNMASKED_RENDERER_WEBGL)
+            .includes('SwiftShader');
+    })()";
+    for (expression, expected) in [
+        (call, json!("heard")),
+        (webgl, json!(true)),
+        ("MediaSource.isTypeSupported('video/mp4; codecs=\"avc1.64001f, mp4a.40.2\"')", json!(true)),
+        ("navigator.mediaDevices.enumerateDevices().then((d) => d.length)", json!(0)),
+    ] {
+        assert_eq!(bench.clicked(expression).await, expected, "{expression}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn window_functions_are_there_first_and_call_back_when_acknowledged() {
     let mut bench = Bench::start().await;
     for _ in 0..2 {
