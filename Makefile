@@ -24,7 +24,7 @@ build: setup ## build target/release/panorec
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record
 record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
-	$(CARGO) build --release --locked --bin panorec --example serve
+	$(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@RECORD_SECONDS="$(SECONDS)" scripts/record.sh
 
 # Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;

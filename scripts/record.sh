@@ -31,6 +31,7 @@ if [[ $url ]]; then
     output=${OUTPUT:-recordings/page.mp4}
 else
     output=${OUTPUT:-recordings/demo.mp4}
+    demo/make-media.sh
     # Not a command substitution: the server must be this shell's own child, to be ended by its id; should the shell be
     # killed, the kernel ends the server.
     exec {address}< <(exec setpriv --pdeathsig KILL target/release/examples/serve demo)
