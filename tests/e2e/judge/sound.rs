@@ -37,8 +37,8 @@ impl Sound {
     /// Decodes the sound of a file.
     pub fn read(path: &Path) -> Res<Self> {
         let mut args = vec!["-v", "error", "-copyts", "-i", arg(path)?, "-vn"];
-        args.extend(["-af", "aresample=48000:async=1:first_pts=0"]);
-        args.extend(["-ac", "1", "-f", "f32le", "-"]);
+        args.extend(["-af", "aresample=48000:async=1:first_pts=0:ochl=mono:rematrix_maxval=1"]);
+        args.extend(["-f", "f32le", "-"]);
         let said = run_ok("ffmpeg", &args)?;
         let samples = said.out.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         Ok(Self { samples })
