@@ -127,6 +127,7 @@ impl Evidence {
             flashes: sync::flashes(&self.pictures).len(),
             beeps: self.beeps.len(),
             av_offset_ms: sync::median(&offsets).map(ms),
+            av_pairs: pairs.iter().map(|p| (p.flash, ms(p.offset))).collect(),
             av_offset_by_clock_ms: sync::median(&by_clock).map(ms),
             av_drift_ms_per_minute: sync::drift(&pairs).map(|d| d * 60_000.0),
             bed_holes: self.bed_holes.clone(),
@@ -174,7 +175,9 @@ pub struct Report {
     pub beeps: usize,
     /// Sound minus picture as seen and heard, median; positive when the sound is late.
     pub av_offset_ms: Option<f64>,
-    /// The same against the page's clock, free of rounding to pictures; means something on pages that beep by the clock in their code.
+    /// Each flash with its beep: time in the file, offset in ms.
+    pub av_pairs: Vec<(f64, f64)>,
+    /// The median against the page's clock, free of rounding to pictures; means something on pages that beep by the clock in their code.
     pub av_offset_by_clock_ms: Option<f64>,
     /// How that changes.
     pub av_drift_ms_per_minute: Option<f64>,
