@@ -106,13 +106,11 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(args.json, &format!("cannot start: {error}"), ExitCode::FAILURE),
     };
-    let work = job.work.clone();
-    let outcome = runtime.block_on(drive(job.job));
-    if outcome.failure.is_none() || outcome.saved.is_some() {
-        // Only what an end without warning leaves is worth keeping.
-        let _ = std::fs::remove_dir_all(&work);
-    }
-    report(args, &outcome)
+    let Prepared { job, work } = job;
+    let outcome = runtime.block_on(drive(job));
+    // Only what is empty goes: an earlier recording that was killed may have left its segments there.
+    remove_empty(&work);
+    report(args, &outcome, &work)
 }
 
 fn spec(args: &Args) -> Result<RecordingSpec, String> {
@@ -166,6 +164,14 @@ fn work_dir(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
+/// Removes a directory with everything in it that holds no file.
+fn remove_empty(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        remove_empty(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
 async fn drive(job: Job) -> Outcome {
     let (sender, commands) = mpsc::channel(4);
     tokio::spawn(async move {
@@ -184,7 +190,7 @@ async fn drive(job: Job) -> Outcome {
     outcome
 }
 
-fn report(args: &Args, outcome: &Outcome) -> ExitCode {
+fn report(args: &Args, outcome: &Outcome, work: &Path) -> ExitCode {
     let output = outcome.saved.as_ref().map(|_| args.output.display().to_string());
     if args.json {
         let report = Report {
@@ -212,7 +218,14 @@ fn report(args: &Args, outcome: &Outcome) -> ExitCode {
     }
     match &outcome.failure {
         Some(failure) => {
-            let kept = output.map(|o| format!("; what was recorded before is in {o}")).unwrap_or_default();
+            let kept = match output {
+                Some(output) => format!("; what was recorded before is in {output}"),
+                None if work.exists() => {
+                    let work = work.display();
+                    format!("; segments are in {work}, `panorec assemble {work} --output FILE` makes a file of them")
+                }
+                None => String::new(),
+            };
             eprintln!("panorec: {}{kept}", failure.message);
             ExitCode::FAILURE
         }
