@@ -41,7 +41,7 @@ fn a_long_recording_neither_drifts_nor_grows() {
     checks::lasts(&e, f64::from(length));
     checks::said_truly(&outcome, &e);
     checks::pictures(&outcome, &e, 30.0);
-    checks::sound_by_clock(&e);
+    checks::sound_by_clock(&outcome, &e);
     checks::no_gaps(&outcome);
     checks::memory(&outcome);
 
