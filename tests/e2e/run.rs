@@ -246,6 +246,7 @@ impl<'a> Recording<'a> {
             thread::sleep(STEP);
         };
         let spare = self.cpu.idle_share();
+        keep(&self.file);
         let finished_after = self.signalled.map(|at| at.elapsed());
         let left = self.watch.left_after(GONE_WITHIN);
         let (out, err) = (self.out.join().unwrap(), self.err.join().unwrap());
@@ -263,6 +264,17 @@ impl<'a> Recording<'a> {
             finished_after,
             spare,
         }
+    }
+}
+
+/// `PANOREC_E2E_KEEP=DIRECTORY` keeps every file under its test's name, to be looked at.
+fn keep(file: &Path) {
+    #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
+    let directory = std::env::var_os("PANOREC_E2E_KEEP");
+    if let (Some(directory), true) = (directory, file.is_file()) {
+        let test = thread::current().name().unwrap_or("test").replace("::", "-");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::copy(file, Path::new(&directory).join(test).with_extension("mp4")).unwrap();
     }
 }
 
