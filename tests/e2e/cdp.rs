@@ -1,4 +1,4 @@
-//! A second DevTools client beside panorec's own, for what no page can do to itself: crash, or act with a user's gesture.
+//! A second DevTools client beside panorec's own, for what no page can do to itself: crash, or act with a user's gesture or click.
 //!
 //! One request, one answer, over a WebSocket written here: text frames of one piece, which is all that Chromium sends for these.
 
@@ -59,6 +59,16 @@ impl Page {
         let params = json!({"expression": script, "userGesture": true, "awaitPromise": true, "returnByValue": true});
         self.send("Runtime.evaluate", params)?;
         self.answer()
+    }
+
+    /// Clicks with the left button.
+    pub fn click(&mut self, (x, y): (u32, u32)) -> Option<()> {
+        for kind in ["mousePressed", "mouseReleased"] {
+            let params = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1});
+            self.send("Input.dispatchMouseEvent", params)?;
+            self.answer()?;
+        }
+        Some(())
     }
 
     /// Crashes the tab. There is no answer.
