@@ -133,7 +133,7 @@ fn a_stuck_ffmpeg_does_not_hang_the_recording() {
 fn a_full_disk_keeps_what_was_recorded() {
     let stage = Stage::new();
     // Segments of the clock page at this ceiling fill it after a few seconds.
-    let disk = SmallDisk::mount(&stage.out(), 1).unwrap();
+    let disk = SmallDisk::mount(&stage.out(), 5).unwrap();
     let outcome = stage.record("animation.html", &["--duration", "20s", "--bitrate", "4000k"]).end();
     outcome.failed(&["space"]);
     assert_eq!(outcome.json["ErrorCode"], "UploadFailed");

@@ -347,10 +347,11 @@ impl Outcome {
     pub fn failed(&self, words: &[&str]) {
         assert!(!self.status.success(), "it went well: {}", self.out);
         assert!(self.status.code().is_some(), "it was killed: {}", self.status);
-        let lines: Vec<&str> = self.err.lines().filter(|l| !l.trim().is_empty()).collect();
+        // Log lines begin with their time and may come before it.
+        let lines: Vec<&str> = self.err.lines().filter(|l| l.starts_with("panorec: ")).collect();
         assert_eq!(lines.len(), 1, "one clear message, not:\n{}", self.err);
         for word in words {
-            let found = self.err.to_lowercase().contains(&word.to_lowercase());
+            let found = lines[0].to_lowercase().contains(&word.to_lowercase());
             assert!(found, "`{word}` is not in: {}", self.err);
         }
         if !self.json.is_null() {
