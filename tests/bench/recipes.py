@@ -23,19 +23,19 @@ RECORDING_LIMIT_SECONDS = 300
 STOP_SECONDS = 15.0
 # The grabber cannot know when the page has painted; its users sleep.
 PAINT_SECONDS = 4.0
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 # What panorec gives its Chromium too (src/recording/browser/flags.rs), displays and control excepted. The bench compares
 # both command lines while they run and prints what differs.
 CHROMIUM_FLAGS = """
 --kiosk --no-first-run --no-default-browser-check --hide-crash-restore-bubble --noerrdialogs --deny-permission-prompts
---disable-notifications --disable-prompt-on-repost --disable-hang-monitor --disable-search-engine-choice-screen
---propagate-iph-for-testing --force-device-scale-factor=1 --force-color-profile=srgb --disable-lcd-text
+--disable-prompt-on-repost --disable-hang-monitor --disable-search-engine-choice-screen
+--force-device-scale-factor=1 --force-color-profile=srgb --disable-lcd-text
 --autoplay-policy=no-user-gesture-required --disable-background-timer-throttling --disable-renderer-backgrounding
 --disable-backgrounding-occluded-windows --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader
 --disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync --disable-default-apps
 --disable-extensions --disable-domain-reliability --disable-field-trial-config --disable-breakpad
---metrics-recording-only --no-pings --password-store=basic --disk-cache-size=67108864
+--metrics-recording-only --password-store=basic --disk-cache-size=67108864
 --disable-features=Translate,MediaRouter,DialMediaRouteProvider,GlobalMediaControls,LensOverlay,OptimizationHints,HttpsUpgrades,Prerender2,BackForwardCache
 """.split()
 
@@ -124,6 +124,10 @@ class Panorec(Run):
              "--width", size.width, "--height", size.height, "--fps", size.fps, "--bitrate", f"{size.bitrate_kbit}k",
              "--allow-address", "127.0.0.0/8", "--json"], env=env, stdout=self.json)
 
+    def is_recording(self):
+        """Whether a first segment has been stored."""
+        return any(self.dir.glob(f".{self.file.name}.panorec/**/*.m4s"))
+
     def tapped_ffmpeg(self):
         """A stand-in for FFmpeg that keeps a copy of the pictures it is fed."""
         self.tap = self.dir / "tap.ivf"
@@ -195,6 +199,10 @@ class X11Grab(Run):
             self.tap = self.dir / "tap.nut"
             argv += ["-map", "0:v", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", self.tap]
         self.recorder = self.spawn(argv, env=env)
+
+    def is_recording(self):
+        """Whether the first pictures have been encoded: FFmpeg opens the file then, and writes to it when its buffer is full."""
+        return self.file.exists()
 
     def stop(self):
         took = self.end(self.recorder, signal.SIGINT)
