@@ -1,7 +1,7 @@
 //! Pictures and sound to segments: one FFmpeg child, fed through two pipes and read through a third.
 //!
 //! [`PictureInput`] and [`SoundInput`] write from threads of the caller's; a thread of ours reads FFmpeg's fragmented
-//! MP4, takes it apart ([`demux`]) and puts it together again on the grid ([`grid`]), so that a segment holds exactly
+//! MP4, takes it apart (`demux`) and puts it together again on the grid (`grid`), so that a segment holds exactly
 //! the pictures and AAC frames of its span, however FFmpeg interleaved them. No temporary files.
 //!
 //! The child may die or get stuck. Both end in one [`EncoderOutput::Ended`] with the reason; every frame that arrived
@@ -15,13 +15,13 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use boxes::Malformed;
 pub use input::{PictureInput, SoundInput};
 
 use crate::recording::process::{Child, Command, Guard};
 use crate::task::segment::Segment;
 use crate::task::spec::{Bitrates, Size};
 use crate::task::timeline::FrameRate;
-use boxes::Malformed;
 use bytes::Bytes;
 use demux::{Demuxer, Piece};
 use grid::Grid;
@@ -165,7 +165,7 @@ impl Encoder {
         let shared =
             Arc::new(Shared { limits, state: Mutex::new(State { child: Some(child), verdict: None, killed: false }) });
         let pictures = Pipe::new(stdin.into(), "pictures", Arc::clone(&shared))?;
-        let pictures = PictureInput::new(pictures, config.size, config.rate, config.start)?;
+        let pictures = PictureInput::new(pictures, config.size, config.rate, config.start);
         let sound = SoundInput::new(Pipe::new(sound_write, "sound", Arc::clone(&shared))?);
 
         let (end, end_at_reader) = mpsc::channel();
