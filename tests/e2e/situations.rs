@@ -150,7 +150,7 @@ fn the_calendar_of_a_date_field_is_seen() {
     /// Mean change of the place where the calendar opens; a cursor or a focus ring changes less than 2.
     const CHANGED: f64 = 10.0;
     let stage = Stage::new();
-    let outcome = with_click(&stage, (688, 272));
+    let outcome = with_click(&stage, (520, 272));
     let e = outcome.good();
     checks::container(&outcome, &e);
     went_on(&e, 2);
