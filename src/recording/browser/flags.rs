@@ -64,6 +64,7 @@ const DISABLED_FEATURES: &[&str] = &[
     "OptimizationHints",      // server of its own
     "HttpsUpgrades",          // an http page would first be tried over https and wait for that to fail
     "Prerender2",             // a second page would run beside the recorded one and take over its target
+    "PreloadTopChromeWebUI",  // a hidden page of the browser's own, with a renderer of its own
     "BackForwardCache",       // keeps left pages in memory; nobody goes back
 ];
 

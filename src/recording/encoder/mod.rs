@@ -18,6 +18,7 @@ mod tests;
 pub use boxes::Malformed;
 pub use input::{PictureInput, SoundInput};
 
+use crate::recording::priority::NICE;
 use crate::recording::process::{Child, Command, Guard};
 use crate::task::segment::Segment;
 use crate::task::spec::{Bitrates, Size};
@@ -153,6 +154,7 @@ impl Encoder {
         let (sound_read, sound_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let mut child = Command::new(&config.ffmpeg, "ffmpeg")
             .args(settings::arguments(config))
+            .priority(NICE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .fd(sound_read, settings::SOUND_FD)

@@ -40,10 +40,6 @@ use std::thread::JoinHandle;
 /// Connections that may wait to be accepted: more than Chromium ever opens at once (one per output stream).
 const BACKLOG: i32 = 64;
 
-/// Real-time priority of the thread: the lowest that is above every normal thread and leaves room above. It only has to
-/// win against Chromium and the encoder; its own work per second is about a millisecond per stream.
-const FIFO_PRIORITY: i32 = 10;
-
 /// Where the sink listens and which clock it plays by.
 #[derive(Debug, Clone)]
 pub struct SoundConfig {
@@ -142,7 +138,7 @@ impl Sound {
         let mut sound = Self { shared: Arc::clone(&shared), thread: None, socket: config.socket };
         let server = Server::new(listener, config.clock, shared, out);
         sound.thread = Some(std::thread::Builder::new().name("sound".into()).spawn(move || {
-            let realtime = raise_priority();
+            let realtime = crate::recording::priority::raise_thread();
             server.run(realtime);
         })?);
         Ok(sound)
@@ -202,12 +198,4 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     bind(&fd, &SocketAddrUnix::new(path).map_err(name)?).map_err(name)?;
     listen(&fd, BACKLOG)?;
     Ok(UnixListener::from(fd))
-}
-
-/// Gives the calling thread real-time priority; says whether that was permitted. What it starts falls back to
-/// normal priority.
-fn raise_priority() -> bool {
-    let param = libc::sched_param { sched_priority: FIFO_PRIORITY };
-    // SAFETY: `param` outlives the call; 0 is the calling thread.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) == 0 }
 }
