@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// As much of standard error as fits an error message.
 pub(super) const STDERR_BYTES: usize = 600;
 
+/// Marks the lines about D-Bus, of which every start and every end has a dozen.
+const NO_DESKTOP: &str = ":ERROR:dbus/";
+
 /// A running Chromium and the way to it.
 pub(super) struct Launched {
     /// The process.
@@ -103,8 +106,10 @@ fn endpoint(text: &str) -> Option<(u16, &str)> {
     Some((port.parse().ok()?, path)).filter(|_| complete)
 }
 
-/// The end of a text, whole lines where possible.
+/// The end of what Chromium said, in whole lines where possible, without its complaints that there is no desktop.
 pub(super) fn last_words(text: &str) -> String {
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains(NO_DESKTOP)).collect();
+    let text = text.join("\n");
     let mut start = text.len().saturating_sub(STDERR_BYTES);
     while !text.is_char_boundary(start) {
         start += 1;
@@ -133,6 +138,7 @@ mod tests {
     #[test]
     fn last_words_are_whole_lines_and_short() {
         assert_eq!(last_words("one"), "one");
+        assert_eq!(last_words("one\n[1:1:1123/1.2:ERROR:dbus/bus.cc:405] Failed\ntwo\n"), "one\ntwo");
         let long = format!("{}\nfatal: the last line", "é".repeat(STDERR_BYTES));
         assert_eq!(last_words(&long), "fatal: the last line");
         assert!(last_words(&"é".repeat(STDERR_BYTES)).len() <= STDERR_BYTES);

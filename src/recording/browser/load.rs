@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chromiumoxide::cdp::browser_protocol::page::{
-    CreateIsolatedWorldParams, FrameId, NavigateParams, ReloadParams, StopLoadingParams,
+    BringToFrontParams, CreateIsolatedWorldParams, FrameId, NavigateParams, ReloadParams, StopLoadingParams,
 };
 use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use serde_json::Value;
@@ -95,6 +95,8 @@ impl Browser {
             }
             return Err(self.failure(url.as_str(), reason).await);
         }
+        // Only an active page opens lists and calendars, and a new or revived tab is not active by itself.
+        self.tell(BringToFrontParams::default()).await.map_err(|e| self.explain(e))?;
         self.loaded(url.as_str(), bounds.load, |state| state.loader == loader).await
     }
 

@@ -281,14 +281,16 @@ impl Steward {
 }
 
 /// Keeps another page out of the picture: a tab in the recorded window is closed; a window of its own is let be,
-/// because the display shows the first one only.
+/// because the display shows the first one only. Either has taken the recorded page's place as the active one.
 async fn tend(cdp: Cdp, page: Recorded, other: TargetId) {
     let ask = GetWindowForTargetParams::builder().target_id(other.clone()).build();
-    if cdp.call(None, ask, COMMAND_BOUND).await.is_ok_and(|answer| answer.window_id == page.window) {
-        let _ = cdp.call(Some(&page.session), BringToFrontParams::default(), COMMAND_BOUND).await;
-        match cdp.call(None, CloseTargetParams::new(other), COMMAND_BOUND).await {
-            Ok(_) => tracing::debug!("tab in the recorded window closed"),
-            Err(error) => tracing::debug!(%error, "tab in the recorded window not closed"),
-        }
+    let window = cdp.call(None, ask, COMMAND_BOUND).await;
+    let mut result = cdp.call(Some(&page.session), BringToFrontParams::default(), COMMAND_BOUND).await.map(|_| ());
+    if window.is_ok_and(|answer| answer.window_id == page.window) {
+        result = cdp.call(None, CloseTargetParams::new(other), COMMAND_BOUND).await.map(|_| ());
+    }
+    match result {
+        Ok(()) => tracing::debug!("a page beside the recorded one was put out of the way"),
+        Err(error) => tracing::debug!(%error, "a page beside the recorded one could not be put out of the way"),
     }
 }

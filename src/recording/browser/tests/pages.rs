@@ -150,3 +150,26 @@ async fn other_pages_stay_out_of_the_picture() {
     until(5).await;
     bench.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_open_whatever_happened_before() {
+    let bench = Bench::shown().await;
+    let opens = async || {
+        let list = "document.body.innerHTML = '<select id=s><option>one<option>two</select>';
+            requestAnimationFrame = () => 0; s.showPicker()";
+        bench.clicked(list).await;
+        bench.eventually("s.matches(':open')", json!(true)).await;
+    };
+    bench.open("/ok").await.unwrap();
+    opens().await; // after opening
+    bench.browser.reload(LoadBounds::default()).await.unwrap();
+    opens().await; // after a reload
+    bench.open("/ok").await.unwrap();
+    bench.clicked("void (window.own = window.open('/ok', 'own', 'width=300,height=200'))").await;
+    bench.eventually("own.document.title", json!("ok")).await;
+    opens().await; // beside another window
+    let _ = bench.browser.cdp.call(Some(&bench.browser.session), CrashParams::default(), SHORT.load).await;
+    bench.open("/ok").await.unwrap();
+    opens().await; // after a crash
+    bench.end().await;
+}
