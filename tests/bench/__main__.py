@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import colours
 import judge
 import meter as meters
 import profile_cpu
@@ -59,6 +60,8 @@ def record(recipe, page, seconds, pages, tap=False, profile=False, urgent=False)
         result = {"recipe": recipe, "page": page, "finish_s": finish, "children_left": left, "flags": flags,
                   "start_cpu_s": start["cpu"], "start_wall_s": start["at"] - began, **window(start, end)}
         result |= judge_file(run, page, tap)
+        if tap and CODES[page] is None:
+            result["rgb"] = colours.sameness(run.file, pages.url(page))
         if result["duration_s"] < seconds:
             # A machine too busy for the recipe: no error of the bench, but no number to quote either.
             print(f"{recipe}: only {result['duration_s']:.1f} s recorded of a window of {seconds} s", file=sys.stderr)
@@ -178,7 +181,7 @@ def main():
                     fed = record(recipe, page, LIKENESS_SECONDS, pages, tap=True, urgent=args.urgent)
                     tell(fed, "likeness")
                     # Only the likeness is taken: keeping the pictures costs CPU that is not the recipe's.
-                    results.append({"recipe": recipe, "page": page, "ssim": fed["ssim"]})
+                    results.append({"recipe": recipe, "page": page, "ssim": fed["ssim"], "rgb": fed.get("rgb")})
     RESULTS.write_text(json.dumps({"where": where, "results": results}, indent=1))
     print(f"\n{where}; load {os.getloadavg()[0]:.1f} at the end\n")
     if max(r.get("others", 0) for r in results) > QUIET_CORES:
@@ -187,6 +190,8 @@ def main():
         print(profile_cpu.table(results))
     else:
         print(table(results, *args.recipes))
+        rgb = [f"{name} {shown(median([r for r in results if r['recipe'] == name], 'rgb'), 4)}" for name in args.recipes[::-1]]
+        print(f"\nStatic page against a lossless screenshot, SSIM in RGB: {', '.join(rgb)}")
         print("\n" + flag_difference(results, *args.recipes))
     left = sorted({name for r in results for name in r.get("children_left", [])})
     if left:
