@@ -1,23 +1,25 @@
 //! FFmpeg's command line, and why it is what it is.
 //!
 //! Picture: quality-targeted under the ceiling, with the least CPU whose SSIM stays within 0.003 of the recipe that
-//! others use (x264 veryfast at a fixed 2500 kbit/s). Measured with `tests/bench/encoder.py` on captures of 10 s at
-//! 1280×720 and 30 fps, one thread; CPU as a ratio to veryfast, and the difference in SSIM:
+//! others use (x264 veryfast at a fixed 2500 kbit/s). One run of `tests/bench/encoder.py` (three rounds, FFmpeg n8.1.2,
+//! a busy 2-core machine) on one capture of 10 s per page, 1280×720 at 30 fps; CPU of FFmpeg as a ratio to veryfast,
+//! and the difference in SSIM:
 //!
 //! | settings | class | noisy camera | animation | three videos | zoom and blur | scrolling text |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | these | 0.40, −.0006 | 0.48, −.0026 | 0.34, −.0002 | 0.35, −.0004 | 0.32, −.0020 | 0.36, −.0002 |
-//! | ultrafast as it is | 0.39, −.0007 | 0.37, **−.0063** | 0.33, −.0003 | 0.35, −.0005 | 0.26, **−.0045** | 0.28, −.0007 |
-//! | superfast, 2500 kbit/s | 0.66, −.0001 | 0.60, **−.0034** | 0.58, −.0000 | 0.58, −.0002 | 0.50, −.0012 | 0.60, −.0021 |
+//! | these | 0.44, −.0006 | 0.52, −.0026 | 0.42, −.0002 | 0.39, −.0004 | 0.37, −.0020 | 0.42, −.0002 |
+//! | ultrafast, same ceiling | 0.42, −.0007 | 0.40, **−.0062** | 0.39, −.0002 | 0.39, −.0005 | 0.34, **−.0038** | 0.38, −.0009 |
+//! | superfast, 2500 kbit/s | 0.70, −.0001 | 0.64, **−.0034** | 0.65, −.0000 | 0.60, −.0002 | 0.55, −.0012 | 0.62, −.0021 |
 //!
-//! What ultrafast lacks where the ceiling is met is bits: CABAC (+.0027 on the noise, +.02 core) and 4×4 intra blocks
-//! (+.0006) give them back; small QP steps keep the rate control from swinging (+.0003), and keeping small
-//! coefficients is cheaper than looking for them. Nothing else paid: better motion search, 8×8 transforms, weighted
-//! prediction, adaptive quantisation, chroma offsets, more references; deblocking costs 8 % and takes the noise away.
-//! Look-ahead (and with it macroblock trees) would hold pictures back, for seconds on a still page. A constant QP
-//! saves a fifth but has no ceiling.
+//! What ultrafast lacks where the ceiling is met is bits. CABAC (+.0027 on the noise for a quarter more CPU there, much
+//! less elsewhere) and 4×4 intra blocks (+.0006) give them back, and so do smaller QP steps (+.0002); `dct-decimate=0`
+//! saves a little CPU. Tried and left out because what they gave on one page they took on another, or cost more than they
+//! gave: deblocking (+.001 on the zoom, −.001 on the noise, 5 to 8 % CPU), half-pixel motion (20 to 25 % CPU), 8×8
+//! transforms, weighted prediction, adaptive quantisation, chroma offsets, more references, a target rate with a least QP.
+//! Look-ahead (and with it macroblock trees) would hold pictures back, for seconds on a still page. A constant QP saves
+//! a fifth but has no ceiling.
 //!
-//! Sound: the default coder. `fast` takes half the CPU on speech and twice on tones; silence costs 0.003 core.
+//! Sound: the default coder. `fast` took half its CPU on noise and twice on a tone; silence costs 0.003 to 0.004 core.
 
 use super::EncoderConfig;
 use crate::task::timeline::{SAMPLE_RATE, VIDEO_TIMESCALE};
