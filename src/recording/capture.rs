@@ -298,11 +298,19 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters) {
+    let mut before: Option<Frame> = None;
     for frame in frames {
         meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(frame.recorded, frame.blank);
+        // A slow encoder had the display skip a segment's first slot: what was shown there is the picture before.
+        while let Some((slot, shown)) = encoder.owed(frame.recorded).zip(before.as_ref()) {
+            if encoder.write(slot, shown.picture.i420()).is_err() {
+                return;
+            }
+        }
         if encoder.write(frame.recorded, frame.picture.i420()).is_err() {
             return; // the encoder has ended, and says why
         }
+        before = Some(frame);
     }
 }
 

@@ -94,6 +94,13 @@ impl PictureInput {
         Ok(())
     }
 
+    /// A segment's start before `slot` that still has no picture, because the display had none to spare for it.
+    pub fn owed(&self, slot: u64) -> Option<u64> {
+        let segment = self.rate.segment();
+        let start = (self.last? / segment + 1) * segment;
+        (start < slot).then_some(start)
+    }
+
     fn check(&self, slot: u64, bytes: usize) -> Result<(), String> {
         let expected = (self.size.width * self.size.height * 3 / 2) as usize;
         if bytes != expected {
