@@ -6,6 +6,7 @@ use crate::judge::probe::{complaints, packets};
 use crate::judge::sync::median;
 use crate::judge::{Evidence, sync};
 use crate::run::Outcome;
+use std::path::Path;
 
 /// Both tracks and the asked-for length: one picture at 30 a second and one AAC frame, rounded up.
 pub const DURATION_SECONDS: f64 = 0.06;
@@ -33,8 +34,13 @@ const AAC_SECONDS: f64 = 1024.0 / 48_000.0;
 
 /// Container, codecs, times: what holds for any file that panorec finishes.
 pub fn container(outcome: &Outcome, e: &Evidence) {
+    container_of(&outcome.file, e);
+}
+
+/// The same of any file.
+pub fn container_of(file: &Path, e: &Evidence) {
     assert!(is_faststart(&e.probe.boxes), "{:?}", e.probe.boxes);
-    assert_eq!(complaints(&outcome.file).unwrap(), "", "the file does not decode cleanly");
+    assert_eq!(complaints(file).unwrap(), "", "the file does not decode cleanly");
     let v = &e.probe.video;
     let a = &e.probe.audio;
     for (of, field, is) in [
@@ -64,12 +70,12 @@ pub fn container(outcome: &Outcome, e: &Evidence) {
     assert!(decoded <= DURATION_SECONDS, "{} s of sound decoded of {}", e.sound_seconds, e.probe.audio_duration);
     let last = e.pictures.last().expect("no pictures").pts;
     assert!(last < e.probe.video_duration + 0.001, "the last picture at {last} is cut off");
-    let sound = packets(&outcome.file, "a").unwrap();
+    let sound = packets(file, "a").unwrap();
     for w in sound.windows(2) {
         let step = w[1].0 - w[0].0;
         assert!((step - AAC_SECONDS).abs() < 0.0005, "sound jumps by {step} s at {} s", w[0].0);
     }
-    assert!(packets(&outcome.file, "v").unwrap()[0].2, "the first picture is no keyframe");
+    assert!(packets(file, "v").unwrap()[0].2, "the first picture is no keyframe");
     e.in_order().unwrap();
 }
 
@@ -84,7 +90,7 @@ pub fn said_truly(outcome: &Outcome, e: &Evidence) {
     let off = (outcome.number("/FileDuration") - e.probe.duration).abs();
     assert!(off < 0.01, "{} against {}", outcome.json, e.probe.duration);
     assert_eq!(outcome.number("/FileSize") as u64, std::fs::metadata(&outcome.file).unwrap().len());
-    assert_eq!(outcome.json["Output"].as_str().map(std::path::Path::new), Some(outcome.file.as_path()));
+    assert_eq!(outcome.json["Output"].as_str().map(Path::new), Some(outcome.file.as_path()));
     for timing in ["LoadMs", "FirstFrameMs", "FinishMs"] {
         assert!(outcome.number(&format!("/Timings/{timing}")) >= 0.0);
     }

@@ -1,6 +1,7 @@
 //! Recordings that are started, paused, reloaded and ended from outside or by the page itself.
 
 use crate::checks::{self, AV_OFFSET_MS, AV_PHASE_MS};
+use crate::judge::Evidence;
 use crate::judge::picture::Colours;
 use crate::run::Stage;
 use std::time::Duration;
@@ -125,11 +126,17 @@ fn a_page_ends_its_recording_itself() {
 }
 
 #[test]
-fn a_killed_panorec_leaves_no_process() {
+fn a_killed_panorec_leaves_no_process_and_what_makes_a_file() {
     let stage = Stage::new();
     let mut recording = stage.record("clock.html", &[]);
-    recording.until_page("clock.html", Duration::from_secs(3));
+    recording.until_page("clock.html", Duration::from_secs(6));
     assert!(recording.children("").len() > 3, "Chromium and FFmpeg are not running");
     recording.kill();
     recording.end_by_force();
+    let left = stage.out().join(".film.mp4.panorec");
+    stage.run(&["assemble", left.to_str().unwrap(), "--output", stage.file().to_str().unwrap()]);
+    let e = Evidence::of(&stage.file()).unwrap();
+    checks::container_of(&stage.file(), &e);
+    // Only what was still in the encoder is lost: a segment is 2.1 s.
+    assert!(e.probe.duration > 2.0, "only {} s were saved", e.probe.duration);
 }

@@ -130,6 +130,29 @@ fn a_stuck_ffmpeg_does_not_hang_the_recording() {
 }
 
 #[test]
+fn a_slow_encoder_lowers_the_rate_and_spares_the_sound() {
+    let stage = Stage::new();
+    let mut recording = stage.record("animation.html", &["--duration", "14s"]);
+    recording.until_page("animation.html", Duration::from_secs(2));
+    recording.slow_child("ivf", Duration::from_secs(6));
+    let outcome = recording.end();
+    let e = outcome.good();
+    checks::container(&outcome, &e);
+    checks::lasts(&e, 14.0);
+    checks::memory(&outcome);
+    checks::no_gaps(&outcome);
+    assert!(outcome.number("/Quality/ReducedRateSeconds") > 0.0, "{}", outcome.json);
+    assert!(outcome.number("/Quality/FrameRate") < 29.0, "{}", outcome.json);
+    let holes = e.bed_holes.clone().unwrap();
+    assert!(holes.len() as f64 <= outcome.number("/Quality/Underruns"), "{holes:?} {}", outcome.json);
+    // Never a fast-forward: the clock of the file stays that of the page.
+    assert!(checks::jumps(&e, 150.0).is_empty(), "{:?}", checks::jumps(&e, 150.0));
+    // And back: the last pictures come as close as the first.
+    let last: Vec<f64> = e.coded().iter().map(|(at, _)| *at).filter(|at| *at > 13.0).collect();
+    assert!(last.len() >= 10, "only {} pictures in the last second", last.len());
+}
+
+#[test]
 fn a_full_disk_keeps_what_was_recorded() {
     let stage = Stage::new();
     // Segments of the clock page at this ceiling fill it after a few seconds.

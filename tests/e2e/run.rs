@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Time beyond the recorded one for everything: starting a browser, loading, finishing, on two cores shared with others.
 const EVERYTHING_ELSE: Duration = Duration::from_secs(45);
 /// How often waits look.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(8);
 /// What is left behind must be gone this soon after the end: the guard kills when it sees the pipe close, and a killed Chromium of a
 /// dozen processes takes a moment to be reaped.
 const GONE_WITHIN: Duration = Duration::from_secs(3);
@@ -102,6 +102,13 @@ impl Stage {
         let asked = args.iter().position(|a| *a == "--duration").map(|i| args[i + 1]);
         let seconds: f64 = asked.map_or(10.0, |d| d.trim_end_matches('s').parse().unwrap());
         Recording::new(self, child, file, Duration::from_secs_f64(seconds) + EVERYTHING_ELSE)
+    }
+
+    /// Runs another verb of panorec, which must end well.
+    pub fn run(&self, args: &[&str]) {
+        #[allow(clippy::disallowed_methods, reason = "the tests start panorec themselves")]
+        let done = Command::new(env!("CARGO_BIN_EXE_panorec")).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Everything that lies about and should not: all but `file`.
@@ -191,6 +198,17 @@ impl<'a> Recording<'a> {
     /// Stops the oldest child whose command line contains `word`, as a debugger would.
     pub fn stop_child(&mut self, word: &str) {
         self.signal_child(word, Signal::STOP);
+    }
+
+    /// Lets the oldest child whose command line contains `word` run only a fiftieth of the time for a while.
+    pub fn slow_child(&mut self, word: &str, how_long: Duration) {
+        let until = Instant::now() + how_long;
+        while Instant::now() < until {
+            self.signal_child(word, Signal::STOP);
+            thread::sleep(Duration::from_millis(400));
+            self.signal_child(word, Signal::CONT);
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn signal_child(&mut self, word: &str, signal: Signal) {
