@@ -4,7 +4,7 @@ use crate::judge::Evidence;
 use crate::judge::tools::tool;
 use crate::media;
 use crate::server::Server;
-use crate::watch::{Cpu, Watch};
+use crate::watch::Watch;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::Read;
@@ -142,7 +142,6 @@ pub struct Recording<'a> {
     out: thread::JoinHandle<String>,
     err: thread::JoinHandle<String>,
     watch: Watch,
-    cpu: Cpu,
     file: PathBuf,
     deadline: Instant,
     signalled: Option<Instant>,
@@ -154,7 +153,6 @@ impl<'a> Recording<'a> {
         let err = read_all(child.stderr.take().unwrap());
         Self {
             watch: Watch::start(child.id(), stage.dir.path()),
-            cpu: Cpu::now(),
             deadline: Instant::now() + limit,
             file: file.to_path_buf(),
             signalled: None,
@@ -263,7 +261,7 @@ impl<'a> Recording<'a> {
             }
             thread::sleep(STEP);
         };
-        let spare = self.cpu.idle_share();
+        let spare = self.watch.spare();
         keep(&self.file);
         let finished_after = self.signalled.map(|at| at.elapsed());
         let left = self.watch.left_after(GONE_WITHIN);
@@ -323,7 +321,8 @@ pub struct Outcome {
     pub resident: Vec<(Duration, u64)>,
     /// From the signal to the end.
     pub finished_after: Option<Duration>,
-    /// Share of the machine's CPU that nobody used meanwhile. Only when there was some is slowness panorec's own.
+    /// Share of the machine's CPU that nobody used in the busiest second. Only when there was some is slowness panorec's own: one bad
+    /// second leaves Chromium's pictures late for many more.
     pub spare: f64,
 }
 

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// How often /proc is read: a process that lives shorter leaves nothing.
 const STEP: Duration = Duration::from_millis(50);
 
+/// Starting a browser takes all there is; that says nothing of the machine.
+const STARTUP_SECONDS: usize = 2;
+
 /// One life of a process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Life {
@@ -51,6 +54,7 @@ pub struct Watch {
     seen: Arc<Mutex<HashMap<Life, String>>>,
     peak_kb: Arc<AtomicU64>,
     resident: Arc<Mutex<Vec<(Duration, u64)>>>,
+    idle: Arc<Mutex<Vec<f64>>>,
     ended: Arc<AtomicBool>,
     dir: PathBuf,
 }
@@ -63,13 +67,15 @@ impl Watch {
             seen: Arc::default(),
             peak_kb: Arc::default(),
             resident: Arc::default(),
+            idle: Arc::default(),
             ended: Arc::default(),
             dir: dir.to_path_buf(),
         };
         let (seen, peak, ended) = (watch.seen.clone(), watch.peak_kb.clone(), watch.ended.clone());
-        let resident = watch.resident.clone();
+        let (resident, idle) = (watch.resident.clone(), watch.idle.clone());
         thread::spawn(move || {
             let start = Instant::now();
+            let mut idleness = Idleness::new();
             while !ended.load(Ordering::Relaxed) {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 note_descendants(root, &mut seen);
@@ -78,6 +84,9 @@ impl Watch {
                 let now = (start.elapsed(), memory_kb(root, "VmRSS:"));
                 if now.1 > 0 {
                     resident.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+                }
+                if let Some(share) = idleness.look() {
+                    idle.lock().unwrap_or_else(PoisonError::into_inner).push(share);
                 }
                 thread::sleep(STEP);
             }
@@ -88,6 +97,12 @@ impl Watch {
     /// Most memory of the root, kB.
     pub fn peak_kb(&self) -> u64 {
         self.peak_kb.load(Ordering::Relaxed)
+    }
+
+    /// Share of the machine that nobody used in the busiest second, start-up left out.
+    pub fn spare(&self) -> f64 {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().skip(STARTUP_SECONDS).copied().fold(1.0, f64::min)
     }
 
     /// Memory of the root over time, kB.
@@ -171,14 +186,14 @@ fn memory_kb(pid: u32, field: &str) -> u64 {
 }
 
 /// CPU time of the whole machine, to tell a slow recorder from a busy machine.
-pub struct Cpu {
+#[derive(Clone, Copy)]
+struct Cpu {
     idle: u64,
     total: u64,
 }
 
 impl Cpu {
-    /// The counters now.
-    pub fn now() -> Self {
+    fn now() -> Self {
         let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
         let first = text.lines().next().unwrap_or_default();
         let ticks: Vec<u64> = first.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
@@ -187,9 +202,31 @@ impl Cpu {
     }
 
     /// Share of the machine that was idle since; stolen time is not.
-    pub fn idle_share(&self) -> f64 {
+    fn idle_share(self) -> f64 {
         let now = Self::now();
         (now.idle - self.idle) as f64 / (now.total - self.total).max(1) as f64
+    }
+}
+
+/// Looks at the machine once a second.
+struct Idleness {
+    since: Cpu,
+    at: Instant,
+    seconds: Vec<f64>,
+}
+
+impl Idleness {
+    fn new() -> Self {
+        Self { since: Cpu::now(), at: Instant::now(), seconds: Vec::new() }
+    }
+
+    fn look(&mut self) -> Option<f64> {
+        if self.at.elapsed() < Duration::from_secs(1) {
+            return None;
+        }
+        self.seconds.push(self.since.idle_share());
+        (self.since, self.at) = (Cpu::now(), Instant::now());
+        self.seconds.last().copied()
     }
 }
 
@@ -225,8 +262,9 @@ mod tests {
 
     #[test]
     fn the_machine_is_never_more_than_idle() {
-        let cpu = Cpu::now();
-        thread::sleep(STEP * 2);
-        assert!((0.0..=1.0).contains(&cpu.idle_share()));
+        let mut idleness = Idleness::new();
+        assert_eq!(idleness.look(), None, "a second has not passed");
+        thread::sleep(Duration::from_millis(1100));
+        assert!((0.0..=1.0).contains(&idleness.look().unwrap()));
     }
 }
