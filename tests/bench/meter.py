@@ -72,6 +72,9 @@ class Reaper:
 
     def __init__(self):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.others = set(descendants(os.getpid()))  # the server of the pages
+        self.start = 0.0
+        self.start = self.seconds()
 
     def command(self, argv):
         return argv
@@ -79,13 +82,13 @@ class Reaper:
     def seconds(self):
         own = os.times()
         total = own.children_user + own.children_system
-        for pid in descendants(os.getpid()):
+        for pid in self.pids():
             if stat := process_stat(pid):
                 total += stat[2] + stat[3]
-        return total
+        return total - self.start
 
     def pids(self):
-        return descendants(os.getpid())
+        return [pid for pid in descendants(os.getpid()) if pid not in self.others]
 
     def close(self):
         pass

@@ -27,7 +27,7 @@ def browser_flags(pids):
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").split()
         except OSError:
             continue
-        if argv and "chrom" in os.path.basename(argv[0]) and "--type=" not in " ".join(argv):
+        if argv and os.path.basename(argv[0]) in ("chromium", "chrome") and "--type=" not in " ".join(argv):
             return [a for a in argv[1:] if a.startswith("--") and "/" not in a]
     return []
 
