@@ -35,7 +35,7 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
-	$(CARGO) test --release --locked --lib --bins --tests
+	$(CARGO) test --release --locked --tests
 
 .PHONY: soak
 soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
