@@ -99,14 +99,15 @@ impl Sound {
         found
     }
 
-    /// Stretches of at least `shortest` seconds in which the bed tone is missing, between its first and last sounding; `None` if
-    /// there is no bed tone at all.
+    /// Stretches of at least `shortest` seconds in which the bed tone is missing, between its first and last sounding; `None` without a
+    /// bed: when nothing sounds there, or something that is not steady, as music.
     pub fn bed_holes(&self, shortest: f64) -> Option<Vec<Stretch>> {
         let envelope = self.envelope(BED_HZ, BED_WINDOW);
         let mut sorted: Vec<f32> = envelope.iter().copied().step_by(48).collect();
         sorted.sort_by(f32::total_cmp);
         let usual = *sorted.get(sorted.len() * 3 / 4)?;
-        if usual < SILENCE * 5.0 {
+        let steady = sorted.iter().filter(|e| (**e - usual).abs() < usual * 0.3).count();
+        if usual < SILENCE * 5.0 || steady * 5 < sorted.len() * 3 {
             return None;
         }
         let there = |e: &f32| *e >= usual / 2.0;
@@ -185,6 +186,15 @@ mod tests {
         let holes = s.bed_holes(0.005).unwrap();
         assert_eq!(holes.len(), 1, "{holes:?}");
         assert!((holes[0].0 - 1.005).abs() < 0.005, "{holes:?}");
+    }
+
+    #[test]
+    fn a_melody_is_no_bed() {
+        let mut s = sound(4.0, &[]);
+        for (k, v) in s.samples.iter_mut().enumerate() {
+            *v *= 1.0 - (k % 12_000) as f32 / 12_000.0; // four notes a second that die away
+        }
+        assert_eq!(s.bed_holes(0.005), None);
     }
 
     #[test]
