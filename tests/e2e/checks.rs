@@ -19,8 +19,8 @@ pub const AV_PHASE_MS: f64 = 17.0;
 /// Added when the machine is not quiet: Chromium then shows pictures some slots after the instant it chose them for, and knows nothing
 /// of it, so it does not hold the sound back. Four slots of 30 a second; 100 ms were seen with the machine overbooked four times.
 const AV_BUSY_MS: f64 = 134.0;
-/// Two medians of a few rounded flashes differ by this anyway.
-const AV_SAME_MS: f64 = 14.0;
+/// Two medians of three or four flashes, each rounded to a picture, differ by up to half of one anyway.
+const AV_SAME_MS: f64 = 20.0;
 /// Jitter against the page's clock, p95, when the machine is quiet: the promise of the README.
 const JITTER_QUIET_MS: f64 = 5.0;
 /// And when it is not: a picture that Chromium draws late belongs to a later slot, three at 30 a second.
