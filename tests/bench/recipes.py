@@ -36,7 +36,7 @@ CHROMIUM_FLAGS = """
 --disable-dev-shm-usage --disable-background-networking --disable-component-update --disable-sync --disable-default-apps
 --disable-extensions --disable-domain-reliability --disable-field-trial-config --disable-breakpad
 --metrics-recording-only --password-store=basic --disk-cache-size=67108864
---disable-features=Translate,MediaRouter,DialMediaRouteProvider,GlobalMediaControls,LensOverlay,OptimizationHints,HttpsUpgrades,Prerender2,BackForwardCache
+--disable-features=Translate,MediaRouter,DialMediaRouteProvider,GlobalMediaControls,LensOverlay,OptimizationHints,HttpsUpgrades,Prerender2,PreloadTopChromeWebUI,BackForwardCache
 """.split()
 
 
