@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +18,7 @@ use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::Guard;
 use crate::task::spec::RecordingSpec;
-use crate::task::timeline::SAMPLE_RATE;
+use crate::task::timeline::{SAMPLE_RATE, seconds};
 
 /// The programs that are needed.
 #[derive(Debug, Clone)]
@@ -58,10 +58,12 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, progress: impl 
     };
     let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, progress, started);
     let end = run.drive().await;
-    let stopping = Instant::now();
     let (capture, page, mut ended, timings) = run.dissolve(end);
     let limit = spec.max_duration.filter(|_| ended.stopped == Stopped::Duration);
     let limit = limit.map(|d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64);
+    // The end of a limited recording is ordered ahead.
+    let ahead = limit.map_or(0, |limit| limit.saturating_sub(capture.recorded()));
+    let stopping = Instant::now() + Duration::from_secs_f64(seconds(ahead));
     let begun = ended.begun;
     let capture = tokio::task::spawn_blocking(move || capture.finish(limit)).await;
     ended.capture = capture.ok().filter(|_| begun);

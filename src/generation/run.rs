@@ -23,8 +23,9 @@ const MAX_RELAUNCHES: u32 = 3;
 const RECOVERED: Duration = Duration::from_secs(60);
 /// How often measurements are taken.
 const LOOK: Duration = Duration::from_secs(1);
-/// Before the end of a limited recording its closing is sent out this long ahead, so that it ends on the slot.
-const END_AHEAD: Duration = Duration::from_millis(150);
+/// Before the end of a limited recording its closing is sent out this long ahead, so that it ends on its slot on a busy
+/// machine too.
+const END_AHEAD: Duration = Duration::from_millis(500);
 
 /// What the caller may say while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

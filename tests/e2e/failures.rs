@@ -6,6 +6,9 @@ use crate::run::Stage;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+/// A file that runs ahead of the page's clock by this much at once skips something; a busy machine alone draws pictures up to some
+/// slots late and then in time again.
+const FAST_FORWARD_MS: f64 = 400.0;
 const LOCAL: [&str; 2] = ["--allow-address", "127.0.0.0/8"];
 
 #[test]
@@ -146,7 +149,7 @@ fn a_slow_encoder_lowers_the_rate_and_spares_the_sound() {
     let holes = e.bed_holes.clone().unwrap();
     assert!(holes.len() as f64 <= outcome.number("/Quality/Underruns"), "{holes:?} {}", outcome.json);
     // Never a fast-forward: the clock of the file stays that of the page.
-    assert!(checks::jumps(&e, 150.0).is_empty(), "{:?}", checks::jumps(&e, 150.0));
+    assert!(checks::jumps(&e, FAST_FORWARD_MS).is_empty(), "{:?}", checks::jumps(&e, FAST_FORWARD_MS));
     // And back: the last pictures come as close as the first.
     let last: Vec<f64> = e.coded().iter().map(|(at, _)| *at).filter(|at| *at > 13.0).collect();
     assert!(last.len() >= 10, "only {} pictures in the last second", last.len());

@@ -327,7 +327,7 @@ pub struct Outcome {
 }
 
 /// With this much of the machine idle, nothing that is late can be blamed on others.
-const QUIET: f64 = 0.25;
+const QUIET: f64 = 0.5;
 
 impl Outcome {
     /// The recording must have gone well: exit status, final object, and a file that can be judged.
