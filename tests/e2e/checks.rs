@@ -118,9 +118,20 @@ pub fn sound(outcome: &Outcome, e: &Evidence, allowed_ms: f64) {
     let due = (e.probe.duration / 1.04).floor() - 2.0;
     assert!(e.pairs().len() as f64 >= due.max(2.0), "flashes or beeps are missing: {r:?}");
     in_step(outcome, r.av_offset_ms.unwrap(), allowed_ms);
+    whole_sound(outcome, e);
+}
+
+/// The bed tone has no holes that are not admitted as underruns, but for those that Chromium makes before the sound reaches us.
+pub fn whole_sound(outcome: &Outcome, e: &Evidence) {
+    /// A player that starts stutters once in a while.
+    const STARTED: f64 = 1.0;
+    /// Chromium's audio service puts in zeros when a renderer is late, and tells nobody.
+    const CHROMIUMS_OWN: usize = 2;
     let holes = e.bed_holes.as_ref().expect("the bed tone is missing");
+    let later = holes.iter().filter(|(at, _)| *at > STARTED).count();
+    let own = if outcome.quiet() { 0 } else { CHROMIUMS_OWN };
     let underruns = outcome.number("/Quality/Underruns");
-    assert!(holes.len() as f64 <= underruns, "{holes:?}, {underruns} underruns admitted");
+    assert!(later as f64 <= underruns + own as f64, "{holes:?}, {underruns} underruns admitted");
 }
 
 /// The page's own estimate is free of rounding to pictures.
