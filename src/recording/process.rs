@@ -397,7 +397,8 @@ mod tests {
         let mut child =
             shell("trap '' TERM; sleep 300 & echo $!; wait").stdout(Stdio::piped()).spawn(&Guard::disabled()).unwrap();
         let grandchild = grandchild_of(&mut child);
-        assert!(alive(grandchild));
+        // Between fork and exec a process has no command line for a moment.
+        eventually("the grandchild's start", || alive(grandchild));
         let exit = child.end(Duration::from_millis(50));
         assert!(exit.killed);
         eventually("the grandchild's end", || !alive(grandchild));
