@@ -6,9 +6,14 @@ pub mod conformance;
 pub mod key;
 pub mod local;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::task::record::TaskRecord;
 
 /// What went wrong in a store, and what may be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +24,20 @@ pub enum StoreErrorKind {
     Full,
     /// The key or the target is not acceptable or not permitted.
     Refused,
+    /// Too many requests; nothing happened, and trying again later helps.
+    Throttled,
     /// Anything else; trying again may help. The effect may have happened.
     Unavailable,
+}
+
+impl StoreErrorKind {
+    /// The same call may go well a little later.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unavailable => true,
+            Self::NotFound | Self::Full | Self::Refused => false,
+        }
+    }
 }
 
 /// A failed store operation.
@@ -58,8 +75,134 @@ pub trait HeadLastObject: Send {
     fn head_alignment(&self) -> u64;
     /// Appends payload. On error nothing of it is kept.
     async fn append(&mut self, payload: Bytes) -> Result<(), StoreError>;
-    /// Puts the head in front and makes the object visible under its name, whole. Not idempotent.
-    async fn finish(self: Box<Self>, head: Bytes) -> Result<(), StoreError>;
+    /// Puts the head in front and makes the object visible, whole, under the name it was created with, or under `name`
+    /// if it was created without one. Never replaces what is there already: another name is found instead. Returns the
+    /// key under which it is visible. Not idempotent.
+    async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError>;
     /// Leaves nothing behind.
     async fn abort(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Where a finished recording belongs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bucket, where it is not the configured one.
+    pub bucket: Option<String>,
+    /// Its region, where it is not the configured one.
+    pub region: Option<String>,
+    /// Directory part of the key.
+    pub dir: String,
+    /// Last part of the key with its extension; given at the end if absent.
+    pub name: Option<String>,
+}
+
+/// Where finished recordings are kept.
+#[async_trait]
+pub trait RecordingStore: Send + Sync {
+    /// A new recording; nothing of it is visible before it is finished.
+    async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError>;
+    /// Address of the recording with this key for those who play it.
+    fn url(&self, place: &Place, key: &str) -> String;
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned {
+    /// The record.
+    pub record: TaskRecord,
+    /// Counts up with every save.
+    pub version: u64,
+}
+
+/// What came of adding a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Created {
+    /// It was added, with this version.
+    New(u64),
+    /// One with its id is there already.
+    Exists(Box<Versioned>),
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shelf {
+    /// Every task.
+    All,
+    /// Those that are not finished.
+    Running,
+    /// Those that are.
+    Finished,
+}
+
+/// A position in a listing: everything older than this task follows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Unix milliseconds.
+    pub created: u64,
+    /// Breaks ties.
+    pub id: String,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TaskPage {
+    /// Newest first.
+    pub records: Vec<TaskRecord>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<Cursor>,
+}
+
+/// Task records under a version. Records whose time is over (`expires <= now`) do not exist, removed or not.
+#[async_trait]
+pub trait TaskStore: Send + Sync {
+    /// Adds a record unless one with its id exists. Repeating it after an error may find its own record.
+    async fn create(&self, record: &TaskRecord, now: u64) -> Result<Created, StoreError>;
+    /// Reads a record as the last successful write left it.
+    async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError>;
+    /// Replaces a record if it still has `version`, and returns the new version; `None` if it has another or is gone.
+    /// After an error it may have been replaced: whoever tries again must read it first.
+    async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError>;
+    /// Removes a record if it still has `version`; says whether it did.
+    async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError>;
+    /// Tasks of a shelf, newest first, at most `limit` (1 or more), beginning after `after`. May lag behind writes.
+    async fn list(&self, shelf: Shelf, limit: u32, after: Option<&Cursor>, now: u64) -> Result<TaskPage, StoreError>;
+}
+
+/// The event that makes an invocation record a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecorderEvent {
+    /// The task.
+    #[serde(rename = "TaskID")]
+    pub task: String,
+}
+
+/// Starts invocations of ourselves.
+#[async_trait]
+pub trait Continuation: Send + Sync {
+    /// Asks for an invocation with this event and does not wait for it. It will happen at least once, perhaps late; after
+    /// an error of kind `Unavailable` it may happen.
+    async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError>;
+}
+
+/// Wall time.
+pub trait Clock: Send + Sync {
+    /// Unix milliseconds. May step.
+    fn now(&self) -> u64;
+}
+
+/// Everything outside, as one deployment has it.
+#[derive(Clone)]
+pub struct Platform {
+    /// Task records.
+    pub tasks: Arc<dyn TaskStore>,
+    /// Intermediate chunks in the object store (`cos`).
+    pub chunks: Arc<dyn ChunkStore>,
+    /// Intermediate chunks on a mounted file system (`cfs`), if one is configured; then it is the default.
+    pub mounted: Option<Arc<dyn ChunkStore>>,
+    /// Finished recordings.
+    pub recordings: Arc<dyn RecordingStore>,
+    /// Invocations of ourselves.
+    pub continuation: Arc<dyn Continuation>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
 }

@@ -1,9 +1,9 @@
 //! Why a recording ended otherwise than asked: the codes of `Result.ErrorCode`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// `Result.ErrorCode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureCode {
     /// The page cannot be opened, or something of ours broke.
     InternalErr,
@@ -13,10 +13,12 @@ pub enum FailureCode {
     PageCrashed,
     /// Storage or output refused what was recorded.
     UploadFailed,
+    /// The recorder ended without warning, and nobody could go on.
+    RetriesExhausted,
 }
 
 /// A code with its explanation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The code.
     #[serde(rename = "ErrorCode")]

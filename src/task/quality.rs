@@ -1,11 +1,11 @@
 //! `Quality`: what was delivered, measured.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::task::timeline::seconds;
 
 /// Why wall time is missing from the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GapReason {
     /// The tab or the browser crashed and was relaunched.
     PageCrash,
@@ -14,7 +14,7 @@ pub enum GapReason {
 }
 
 /// A span of wall time that should be in the file and is not.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Gap {
     /// Position in the file, seconds.
@@ -26,7 +26,7 @@ pub struct Gap {
 }
 
 /// A stretch of the file, seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Stretch {
     /// Position in the file.
@@ -39,8 +39,8 @@ pub struct Stretch {
 pub const STRETCH_SECONDS: f64 = 5.0;
 
 /// What was delivered. Nothing in here is assumed: a value that was not measured is absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Quality {
     /// Pictures in the file that the page drew (repeats of an unchanged picture not counted).
     pub frames_delivered: u64,

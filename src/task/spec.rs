@@ -1,6 +1,7 @@
 //! What the caller asked for, validated once.
 
 use crate::task::timeline::FrameRate;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -15,7 +16,8 @@ pub struct InvalidParam {
 }
 
 impl InvalidParam {
-    fn new(field: &'static str, reason: impl Into<String>) -> Self {
+    /// A refusal.
+    pub fn new(field: &'static str, reason: impl Into<String>) -> Self {
         Self { field, reason: reason.into() }
     }
 }
@@ -30,7 +32,7 @@ pub const MAX_SIDE: u32 = 2560;
 pub const MIN_SIDE: u32 = 64;
 
 /// Picture size in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Even.
     pub width: u32,
@@ -60,8 +62,14 @@ fn side(field: &'static str, value: u32, default: u32) -> Result<u32, InvalidPar
     }
 }
 
+impl Default for Size {
+    fn default() -> Self {
+        Self { width: DEFAULT_WIDTH, height: DEFAULT_HEIGHT }
+    }
+}
+
 /// Bit rates in kbit/s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bitrates {
     /// Ceiling of the video rate control.
     pub video_kbit: u32,
@@ -70,12 +78,18 @@ pub struct Bitrates {
 }
 
 impl Bitrates {
-    /// Checks both; `None` means the default: 2500 at 1280×720 and 30 fps scaled by pixels and rate, and 128.
-    pub fn new(video: Option<u32>, audio: Option<u32>, size: Size, rate: FrameRate) -> Result<Self, InvalidParam> {
+    /// The defaults: 2500 at 1280×720 and 30 fps scaled by pixels and rate, and 128.
+    pub fn fitting(size: Size, rate: FrameRate) -> Self {
         let scaled =
             2500.0 * f64::from(size.width * size.height) / (1280.0 * 720.0) * f64::from(rate.per_second()) / 30.0;
-        let video_kbit = video.unwrap_or((scaled.round() as u32).clamp(100, 20_000));
-        let audio_kbit = audio.unwrap_or(128);
+        Self { video_kbit: (scaled.round() as u32).clamp(100, 20_000), audio_kbit: 128 }
+    }
+
+    /// Checks both; `None` means the default.
+    pub fn new(video: Option<u32>, audio: Option<u32>, size: Size, rate: FrameRate) -> Result<Self, InvalidParam> {
+        let fitting = Self::fitting(size, rate);
+        let video_kbit = video.unwrap_or(fitting.video_kbit);
+        let audio_kbit = audio.unwrap_or(fitting.audio_kbit);
         if !(100..=20_000).contains(&video_kbit) {
             return Err(InvalidParam::new(
                 "Bitrate",

@@ -1,0 +1,116 @@
+use super::*;
+use proptest::prelude::*;
+
+fn task() -> TaskRecord {
+    TaskRecord::new("t".into(), Order::of("https://example.com/"), None, 1_000)
+}
+
+#[test]
+fn a_pause_before_the_recorder_is_up_reaches_it() {
+    let mut task = task();
+    task.command(CommandKind::Pause).unwrap();
+    task.command(CommandKind::Refresh).unwrap();
+    task.claim("a", 2_000, 10_000).unwrap();
+    assert!(task.paused && task.waiting.is_empty());
+    task.capturing(task.paused, 3_000).unwrap();
+    assert_eq!((task.status, task.started), (Status::Paused, Some(3_000)));
+}
+
+#[test]
+fn commands_are_numbered_and_leave_when_applied() {
+    let mut task = task();
+    task.claim("a", 2_000, 10_000).unwrap();
+    task.capturing(false, 2_500).unwrap();
+    for kind in [CommandKind::Pause, CommandKind::Refresh, CommandKind::Resume] {
+        task.command(kind).unwrap();
+    }
+    assert_eq!(task.waiting.iter().map(|c| c.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    task.applied(2);
+    assert_eq!(task.waiting, [WaitingCommand { seq: 3, kind: CommandKind::Resume }]);
+}
+
+#[test]
+fn commands_without_a_recorder_are_bounded() {
+    let mut task = task();
+    for _ in 0..MAX_WAITING_COMMANDS {
+        task.command(CommandKind::Refresh).unwrap();
+    }
+    assert_eq!(task.command(CommandKind::Refresh), Err(Refused::TooManyCommands));
+}
+
+#[test]
+fn two_stops_are_one_and_the_first_counts() {
+    let mut task = task();
+    task.stop(5_000).unwrap();
+    task.stop(6_000).unwrap();
+    assert_eq!((task.status, task.canceled), (Status::Canceled, Some(5_000)));
+    assert!(task.command(CommandKind::Pause).is_err(), "no pause after a stop");
+    task.command(CommandKind::Refresh).unwrap();
+    assert!(task.waiting.is_empty(), "a refresh after a stop succeeds and changes nothing");
+}
+
+#[test]
+fn a_lease_keeps_others_out_until_it_expires_and_fences_the_loser() {
+    let mut task = task();
+    task.claim("a", 2_000, 10_000).unwrap();
+    assert_eq!(task.claim("b", 11_999, 10_000), Err(Refused::Leased));
+    assert!(!task.orphaned(11_999, 60_000) && task.orphaned(12_000, 60_000));
+    assert_eq!(task.held_by("a"), Ok(()));
+    task.claim("b", 12_000, 10_000).unwrap();
+    assert_eq!((task.held_by("a"), task.held_by("b"), task.generation), (Err(Refused::Fenced), Ok(()), 2));
+    task.end(13_000).unwrap();
+    assert!(task.claim("c", 99_000, 10_000).is_err() && !task.orphaned(99_000, 0));
+}
+
+#[test]
+fn a_record_survives_being_stored() {
+    let mut task = task();
+    task.claim("a", 2_000, 10_000).unwrap();
+    task.result.quality = Some(Quality::default());
+    let text = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<TaskRecord>(&text).unwrap(), task);
+}
+
+/// Anything that may happen to a record.
+fn step(task: &mut TaskRecord, what: u8, now: u64) {
+    let before = task.clone();
+    let done = match what {
+        0 => task.command(CommandKind::Pause),
+        1 => task.command(CommandKind::Resume),
+        2 => task.command(CommandKind::Refresh),
+        3 => task.stop(now),
+        4 => task.claim("a", now, 1_000),
+        5 => task.claim("b", now, 1_000),
+        6 => task.capturing(now.is_multiple_of(2), now),
+        7 => task.deliver(StatusEvent::Assembling, now),
+        8 => task.deliver(StatusEvent::Uploading, now),
+        9 => task.deliver(StatusEvent::Announcing, now),
+        _ => task.end(now),
+    };
+    if done.is_err() {
+        assert_eq!(*task, before, "what is refused changes nothing");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_events_goes_backwards_or_changes_what_is_over(steps in prop::collection::vec((0u8..11, 1u64..2_000), 1..60)) {
+        let mut task = task();
+        let mut now = 1_000;
+        for (what, wait) in steps {
+            now += wait;
+            let before = task.clone();
+            step(&mut task, what, now);
+            let back = (before.status, task.status) == (Status::Paused, Status::Recording);
+            prop_assert!(task.status >= before.status || back);
+            prop_assert!(task.last_seq >= before.last_seq && task.waiting.len() <= MAX_WAITING_COMMANDS);
+            for (was, is) in [(before.started, task.started), (before.canceled, task.canceled),
+                              (before.stopped, task.stopped), (before.finished, task.finished)] {
+                prop_assert!(was.is_none() || was == is, "a time that happened does not change");
+            }
+            if before.status == Status::Finished {
+                prop_assert_eq!(&before, &task);
+            }
+        }
+    }
+}
