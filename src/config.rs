@@ -9,8 +9,34 @@ pub const CHROMIUM: &str = "PANOREC_CHROMIUM";
 /// `make setup` puts it for a build in `target/`), then `ffmpeg` on `PATH`.
 pub const FFMPEG: &str = "PANOREC_FFMPEG";
 
-/// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`.
+/// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`; `info` as a function.
 pub const LOG: &str = "PANOREC_LOG";
+/// DynamoDB table of the task records. Default: SQLite in the data directory.
+pub const TABLE: &str = "PANOREC_TABLE";
+/// Origin whose pages may call from a browser, or `*`. Default: none; the gateway may do it.
+pub const CORS_ORIGIN: &str = "PANOREC_CORS_ORIGIN";
+/// Networks that pages may reach although they are not public, separated by commas. Default: none.
+pub const ALLOW_ADDRESS: &str = "PANOREC_ALLOW_ADDRESS";
+/// `true`: intermediate chunks stay after the file was made. Default: `false`.
+pub const KEEP_CHUNKS: &str = "PANOREC_KEEP_CHUNKS";
+/// Bucket of finished recordings. Default: the data directory.
+pub const BUCKET: &str = "COS_BUCKET";
+/// Bucket of intermediate chunks. Default: the bucket of finished recordings.
+pub const BUCKET_RAW: &str = "COS_BUCKET_RAW";
+/// Region of both buckets. Default: the function's own.
+pub const REGION: &str = "COS_REGION";
+/// Domain in `FileURL`. Default: the bucket's own.
+pub const DOMAIN: &str = "CDN_DOMAIN";
+/// Mounted file system for intermediate chunks (`StorageType: cfs`), a directory. Default: none.
+pub const MOUNT: &str = "VIDEO_ROOT_DIR";
+/// Largest `MaxDurationLimit`, seconds, 1–36000. Default: 36000.
+pub const MAX_LIMIT: &str = "MAX_RECORD_DURATION_LIMIT";
+/// Set by the platform: address of the runtime interface; makes this process the function.
+const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+/// Set by the platform: name under which the function invokes itself.
+const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+/// Set by the platform: memory in MB.
+const FUNCTION_MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
 /// Debian's binary behind its wrapper script, which adds flags of its own.
 const DEBIAN_CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -60,10 +86,107 @@ pub fn ffmpeg_path() -> Result<PathBuf, MissingTool> {
     beside_us("ffmpeg").or_else(|| on_path("ffmpeg")).ok_or_else(|| missing(" on PATH".into()))
 }
 
-/// What is logged.
-pub fn log_filter() -> String {
+/// What is logged; `default` is a level.
+pub fn log_filter(default: &str) -> String {
     // chromiumoxide reports every event that its protocol version does not know.
-    given(LOG).map_or_else(|| "warn,chromiumoxide=off".into(), |v| v.to_string_lossy().into_owned())
+    given(LOG).map_or_else(|| format!("{default},chromiumoxide=off"), |v| v.to_string_lossy().into_owned())
+}
+
+/// Whether the platform started this process as a function.
+pub fn is_function() -> bool {
+    given(RUNTIME_API).is_some()
+}
+
+/// Settings of the service, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// See [`TABLE`].
+    pub table: Option<String>,
+    /// See [`CORS_ORIGIN`].
+    pub cors_origin: Option<String>,
+    /// See [`ALLOW_ADDRESS`].
+    pub allow_addresses: Vec<ipnet::IpNet>,
+    /// See [`KEEP_CHUNKS`].
+    pub keep_chunks: bool,
+    /// See [`BUCKET`].
+    pub bucket: Option<String>,
+    /// See [`BUCKET_RAW`].
+    pub bucket_raw: Option<String>,
+    /// See [`REGION`].
+    pub region: Option<String>,
+    /// See [`DOMAIN`].
+    pub domain: Option<String>,
+    /// See [`MOUNT`].
+    pub mount: Option<PathBuf>,
+    /// See [`MAX_LIMIT`].
+    pub max_limit_seconds: u32,
+    /// Name of the function.
+    pub function: Option<String>,
+    /// Memory of the function, MB.
+    pub memory_mb: Option<u32>,
+}
+
+/// A variable whose value cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{variable}: {reason}")]
+pub struct BadSetting {
+    variable: &'static str,
+    reason: String,
+}
+
+/// Largest limit that the wire contract allows, seconds.
+const MAX_LIMIT_SECONDS: u32 = 36_000;
+
+/// Settings from the environment.
+pub fn settings() -> Result<Settings, BadSetting> {
+    read_settings(|name| given(name).map(|v| v.to_string_lossy().into_owned()))
+}
+
+fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSetting> {
+    let bad = |variable, reason: String| BadSetting { variable, reason };
+    let keep_chunks = match get(KEEP_CHUNKS).as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => return Err(bad(KEEP_CHUNKS, format!("`{other}` is neither true nor false"))),
+    };
+    let mut allow_addresses = Vec::new();
+    for network in get(ALLOW_ADDRESS).iter().flat_map(|list| list.split(',')).map(str::trim).filter(|n| !n.is_empty()) {
+        let parsed = network.parse().or_else(|_| network.parse::<std::net::IpAddr>().map(Into::into));
+        let reason = |_| bad(ALLOW_ADDRESS, format!("`{network}` is not a network; write it like 10.0.0.0/8"));
+        allow_addresses.push(parsed.map_err(reason)?);
+    }
+    let max_limit_seconds = match get(MAX_LIMIT) {
+        None => MAX_LIMIT_SECONDS,
+        Some(text) => text.parse().ok().filter(|s| (1..=MAX_LIMIT_SECONDS).contains(s)).ok_or_else(|| {
+            bad(MAX_LIMIT, format!("`{text}` is not a whole number of seconds from 1 to {MAX_LIMIT_SECONDS}"))
+        })?,
+    };
+    let bucket = get(BUCKET);
+    if bucket.is_none() && get(BUCKET_RAW).is_some() {
+        return Err(bad(BUCKET_RAW, format!("a bucket for chunks needs one for recordings too; set {BUCKET}")));
+    }
+    let domain = get(DOMAIN);
+    if let Some(domain) = domain.as_deref().filter(|d| d.contains("://") || d.contains('/')) {
+        return Err(bad(DOMAIN, format!("`{domain}` is not a domain; write it like cdn.example.com, without https://")));
+    }
+    let mount = get(MOUNT).map(PathBuf::from);
+    if let Some(mount) = mount.as_ref().filter(|m| !m.is_dir()) {
+        return Err(bad(MOUNT, format!("`{}` is not a directory; mount the file system first", mount.display())));
+    }
+    Ok(Settings {
+        table: get(TABLE),
+        cors_origin: get(CORS_ORIGIN),
+        allow_addresses,
+        keep_chunks,
+        bucket,
+        bucket_raw: get(BUCKET_RAW),
+        region: get(REGION),
+        domain,
+        mount,
+        max_limit_seconds,
+        function: get(FUNCTION_NAME),
+        memory_mb: get(FUNCTION_MEMORY).and_then(|mb| mb.parse().ok()),
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
@@ -84,4 +207,35 @@ fn on_path(name: &str) -> Option<PathBuf> {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Result<Settings, BadSetting> {
+        read_settings(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_string()))
+    }
+
+    #[test]
+    fn nothing_set_is_a_laptop() {
+        let settings = with(&[]).unwrap();
+        assert_eq!((settings.bucket, settings.table, settings.max_limit_seconds), (None, None, 36_000));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_bound_and_the_way_out() {
+        for (name, value, expected) in [
+            (KEEP_CHUNKS, "yes", "true nor false"),
+            (ALLOW_ADDRESS, "10.0.0.0/8,lan", "`lan` is not a network"),
+            (MAX_LIMIT, "36001", "1 to 36000"),
+            (MAX_LIMIT, "1h", "1 to 36000"),
+            (BUCKET_RAW, "raw", "set COS_BUCKET"),
+            (DOMAIN, "https://cdn.example.com", "without https://"),
+            (MOUNT, "/nowhere", "not a directory"),
+        ] {
+            let message = with(&[(name, value)]).unwrap_err().to_string();
+            assert!(message.starts_with(name) && message.contains(expected), "{message}");
+        }
+    }
 }

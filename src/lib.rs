@@ -4,6 +4,7 @@
 //! Nothing points left; `recording`, `delivery` and `platform` never name each other. `task` is pure: no clock,
 //! no I/O, no runtime. `tests/integration/layering.rs` holds this.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod delivery;

@@ -1,9 +1,14 @@
 //! The command line: `panorec VERB …`.
 
 mod assemble;
+//mod function;
+//pub mod gateway;
+//mod invoke;
 mod record;
+//mod serve;
 mod terminal;
 mod values;
+//mod world;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,6 +31,10 @@ enum Verb {
     Record(record::Args),
     /// Make an MP4 file of what a recording that was killed has left behind
     Assemble(assemble::Args),
+    // The service on this machine: an HTTP gateway, stores in a directory, recorders as processes
+//    Serve(serve::Args),
+    // Give one event to the service and print its answer
+//    Invoke(invoke::Args),
 }
 
 /// Runs the verb on the command line.
@@ -35,6 +44,10 @@ pub fn main() -> ExitCode {
         run_guard(std::io::stdin());
         return ExitCode::SUCCESS;
     }
+    if crate::config::is_function() {
+        terminal::init_log("info", true);
+//        return function::run();
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -42,9 +55,22 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    terminal::init_log();
+    let service = false;
+    terminal::init_log(if service { "info" } else { "warn" }, service);
     match cli.verb {
         Verb::Record(args) => record::run(&args),
         Verb::Assemble(args) => assemble::run(&args),
+//        Verb::Serve(args) => serve::run(args),
+//        Verb::Invoke(args) => invoke::run(&args),
     }
+}
+
+/// The runtime of the service.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))
 }

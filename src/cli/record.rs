@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use super::terminal::ProgressLine;
 use super::values;
 use crate::config;
-use crate::generation::{self, Command, Job, Outcome, Timings, Tools};
+use crate::generation::{self, Command, Job, Outcome, Progress, Stopped, Timings, Tools, Watcher};
 use crate::platform::local::{DirectoryChunkStore, GrowingFile};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::quality::Quality;
@@ -59,18 +60,11 @@ pub struct Args {
     #[arg(long)]
     user_agent: Option<String>,
     /// Network that pages may reach although it is not public, like 127.0.0.0/8; may be repeated
-    #[arg(long = "allow-address", value_name = "CIDR", value_parser = network)]
+    #[arg(long = "allow-address", value_name = "CIDR", value_parser = values::network)]
     allow_addresses: Vec<ipnet::IpNet>,
     /// Print one JSON object with the file and its quality
     #[arg(long)]
     json: bool,
-}
-
-fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| format!("`{text}` is not a network; write it like 127.0.0.0/8 or ::1/128"))
 }
 
 /// The final JSON object.
@@ -100,11 +94,9 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(job) => job,
         Err(message) => return refuse(args.json, &message, ExitCode::FAILURE),
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
-    let runtime = match runtime {
+    let runtime = match super::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(args.json, &format!("cannot start: {error}"), ExitCode::FAILURE),
+        Err(error) => return refuse(args.json, &error, ExitCode::FAILURE),
     };
     let Prepared { job, work } = job;
     let outcome = runtime.block_on(drive(job));
@@ -152,7 +144,7 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
     let work = work_dir(&args.output);
     let chunks = DirectoryChunkStore::new(&work).map_err(|e| generation::chain(&e))?;
     let task = uuid::Uuid::new_v4().to_string();
-    let job = Job { spec, tools, task, generation: 1, chunks: Arc::new(chunks), target: Box::new(target) };
+    let job = Job { spec, tools, task, generation: 1, paused: false, chunks: Arc::new(chunks), target: Box::new(target) };
     Ok(Prepared { job, work })
 }
 
@@ -184,10 +176,28 @@ async fn drive(job: Job) -> Outcome {
             let _ = sender.send(Command::Stop).await;
         }
     });
-    let mut line = ProgressLine::new();
-    let outcome = generation::record(job, commands, |progress| line.show(&progress)).await;
-    line.clear();
+    let chunks = Arc::clone(&job.chunks);
+    let terminal = Terminal(Mutex::new(ProgressLine::new()));
+    let outcome = generation::record(job, commands, &terminal).await;
+    terminal.0.into_inner().unwrap_or_else(PoisonError::into_inner).clear();
+    generation::remove(&*chunks, &outcome.chunks).await;
     outcome
+}
+
+/// Shows progress. The file has its name from the start, and nobody can forbid it.
+struct Terminal(Mutex<ProgressLine>);
+
+#[async_trait]
+impl Watcher for Terminal {
+    fn progress(&self, progress: &Progress) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).show(progress);
+    }
+
+    fn state(&self, _paused: bool) {}
+
+    async fn finishing(&self, _stopped: Stopped) -> Option<String> {
+        Some(String::new())
+    }
 }
 
 fn report(args: &Args, outcome: &Outcome, work: &Path) -> ExitCode {

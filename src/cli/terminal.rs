@@ -6,14 +6,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::generation::Progress;
 
-/// Sends the log to standard error, readable.
-pub fn init_log() {
-    let filter = EnvFilter::try_new(crate::config::log_filter()).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .try_init();
+/// Sends the log to standard error, readable on a terminal, JSON lines elsewhere if `lines` says so.
+pub fn init_log(default: &str, lines: bool) {
+    let filter = EnvFilter::try_new(crate::config::log_filter(default)).unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let _ = if lines && !stderr().is_terminal() {
+        log.json().flatten_event(true).try_init()
+    } else {
+        log.with_ansi(stderr().is_terminal()).try_init()
+    };
 }
 
 /// A line that is written over, on a terminal; nothing elsewhere.

@@ -40,6 +40,14 @@ pub fn kilobits(text: &str) -> Result<u32, String> {
     if (1.0..=1e6).contains(&kilobits) { Ok(kilobits as u32) } else { Err(bad()) }
 }
 
+/// `127.0.0.0/8`, `::1`.
+pub fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    text.parse()
+        .or_else(|_| address())
+        .map_err(|_| format!("`{text}` is not a network; write it like 127.0.0.0/8 or ::1/128"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

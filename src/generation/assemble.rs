@@ -22,17 +22,24 @@ pub enum AssembleError {
 }
 
 /// Puts the file together from everything up to the first segment that is missing or damaged. The chunks stay.
-pub async fn assemble(chunks: &dyn ChunkStore, mut target: Box<dyn HeadLastObject>) -> Result<Saved, AssembleError> {
+///
+/// Chunks are those below `prefix`; the file gets `name` if it has none.
+pub async fn assemble(
+    chunks: &dyn ChunkStore,
+    prefix: &str,
+    mut target: Box<dyn HeadLastObject>,
+    name: &str,
+) -> Result<Saved, AssembleError> {
     let mut recovery = Recovery::new();
-    let size = match fill(chunks, &mut *target, &mut recovery).await {
+    let size = match fill(chunks, prefix, &mut *target, &mut recovery).await {
         Ok(payload) => recovery.head(target.head_alignment()).map(|head| (payload, head)).map_err(AssembleError::from),
         Err(error) => Err(error),
     };
     match size {
         Ok((payload, head)) => {
             let size = payload + head.len() as u64;
-            target.finish(head).await?;
-            Ok(Saved { duration: seconds(recovery.recorded()), size })
+            let key = target.finish(head, name).await?;
+            Ok(Saved { key, duration: seconds(recovery.recorded()), size })
         }
         Err(error) => {
             target.abort().await?;
@@ -44,10 +51,11 @@ pub async fn assemble(chunks: &dyn ChunkStore, mut target: Box<dyn HeadLastObjec
 /// Appends the payload of every usable segment. Returns its length.
 async fn fill(
     chunks: &dyn ChunkStore,
+    prefix: &str,
     target: &mut dyn HeadLastObject,
     recovery: &mut Recovery,
 ) -> Result<u64, AssembleError> {
-    let keys = chunks.list("raw/").await?;
+    let keys = chunks.list(prefix).await?;
     let tasks: BTreeSet<_> = keys.iter().filter_map(|k| k.split('/').nth(1)).collect();
     if tasks.len() > 1 {
         return Err(AssembleError::Several(tasks.len()));

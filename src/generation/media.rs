@@ -119,26 +119,27 @@ impl MediaEnd {
         self.movie.as_ref().map_or(0, Movie::recorded)
     }
 
-    /// Puts the file together and removes the chunks. Without media nothing is left behind. Returns the file's size, or
-    /// `None` when there is no file.
-    pub async fn finish(self, end: u64) -> Result<Option<u64>, MediaError> {
-        let Media { chunks, target, .. } = self.media;
+    /// Keys of the chunks that were stored. Once the file is known to whoever needs it, they can go.
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.clone()
+    }
+
+    /// Puts the file together under `name` if it has none. Without media or without a name nothing is left behind.
+    /// Returns the file's key and size, or `None` when there is no file.
+    pub async fn finish(self, end: u64, name: Option<&str>) -> Result<Option<(String, u64)>, MediaError> {
+        let target = self.media.target;
         let recorded = end.min(self.movie.as_ref().map_or(0, Movie::recorded));
-        let size = match self.movie {
-            Some(movie) if recorded > 0 => {
+        match (self.movie, name) {
+            (Some(movie), Some(name)) if recorded > 0 => {
                 let head = movie.head(recorded, target.head_alignment())?;
                 let size = head.len() as u64 + movie.payload();
-                target.finish(head).await?;
-                Some(size)
+                let key = target.finish(head, name).await?;
+                Ok(Some((key, size)))
             }
             _ => {
                 target.abort().await?;
-                None
+                Ok(None)
             }
-        };
-        for key in &self.keys {
-            chunks.delete(key).await?;
         }
-        Ok(size)
     }
 }

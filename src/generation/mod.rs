@@ -1,16 +1,22 @@
-//! One invocation's share of a recording: drives the recorder, stores what comes out, assembles the file.
+//! One invocation's share of a recording: takes the task, drives the recorder, stores what comes out, assembles the file.
 
 mod assemble;
+mod change;
+mod desk;
+mod lease;
 mod media;
 mod outcome;
 mod page;
 mod record;
 mod run;
+mod tasks;
 
 pub use assemble::{AssembleError, assemble};
+pub use change::{ChangeError, change};
 pub use outcome::{Outcome, Saved, Stopped, Timings};
-pub use record::{Job, Tools, record};
+pub use record::{ChromiumStudio, Job, Studio, Tools, Watcher, record};
 pub use run::{Command, Progress};
+pub use tasks::{Invocation, Recorders, RunnerConfig, START_GRACE_MS, TaskRunner, remove};
 
 /// An error with its causes, outermost first.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -22,3 +28,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

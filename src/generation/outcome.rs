@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::media::{MediaEnd, MediaError};
 use super::page::PageError;
+use super::record::Watcher;
 use crate::recording::capture::{CaptureEnd, CaptureError};
 use crate::recording::encoder::EncoderError;
 use crate::task::failure::{Failure, FailureCode};
@@ -43,6 +44,8 @@ pub struct Timings {
 /// A finished file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
+    /// Name in the store of finished recordings.
+    pub key: String,
     /// Length in seconds.
     pub duration: f64,
     /// Bytes.
@@ -62,6 +65,9 @@ pub struct Outcome {
     pub timings: Timings,
     /// What went wrong.
     pub failure: Option<Failure>,
+    /// Keys of chunks that are not needed any more once the file is known to whoever needs it. Empty without a file:
+    /// then they are all there is.
+    pub chunks: Vec<String>,
 }
 
 /// Why a recording cannot go on.
@@ -124,11 +130,18 @@ impl Ended {
 }
 
 /// Waits for the last segment, finishes the file and says what came of it.
-pub(super) async fn conclude(ended: Ended, writer: JoinHandle<MediaEnd>, timings: Timings) -> Outcome {
+pub(super) async fn conclude(
+    ended: Ended,
+    writer: JoinHandle<MediaEnd>,
+    timings: Timings,
+    watcher: &dyn Watcher,
+) -> Outcome {
     let Ended { mut stopped, trouble, capture, gaps, reduced_seconds, .. } = ended;
     let mut troubles: Vec<Trouble> = trouble.into_iter().collect();
     let mut saved = None;
     let mut kept = 0;
+    let mut chunks = Vec::new();
+    let name = watcher.finishing(stopped).await;
     match writer.await {
         Ok(mut media) => {
             troubles.extend(media.error.take().map(Trouble::Media));
@@ -139,8 +152,13 @@ pub(super) async fn conclude(ended: Ended, writer: JoinHandle<MediaEnd>, timings
             }
             let end = capture.as_ref().map_or(0, |c| c.end);
             kept = end.min(media.recorded());
-            match media.finish(end).await {
-                Ok(size) => saved = size.map(|size| Saved { duration: seconds(kept), size }),
+            let keys = media.keys();
+            match media.finish(end, name.as_deref()).await {
+                Ok(Some((key, size))) => {
+                    saved = Some(Saved { key, duration: seconds(kept), size });
+                    chunks = keys;
+                }
+                Ok(None) => {}
                 Err(error) => troubles.push(error.into()),
             }
         }
@@ -153,7 +171,7 @@ pub(super) async fn conclude(ended: Ended, writer: JoinHandle<MediaEnd>, timings
         stopped = Stopped::Failed;
     }
     let quality = capture.map(|capture| measure(capture, kept, gaps, reduced_seconds)).unwrap_or_default();
-    Outcome { stopped, saved, quality, timings, failure: troubles.first().map(Trouble::failure) }
+    Outcome { stopped, saved, quality, timings, failure: troubles.first().map(Trouble::failure), chunks }
 }
 
 fn measure(capture: CaptureEnd, kept: u64, gaps: Vec<Gap>, reduced_seconds: u64) -> Quality {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::media::{self, Media, MediaStatus};
@@ -29,6 +30,34 @@ pub struct Tools {
     pub ffmpeg: PathBuf,
 }
 
+/// Who wants to know how a recording goes.
+#[async_trait]
+pub trait Watcher: Send + Sync {
+    /// About once a second.
+    fn progress(&self, progress: &Progress);
+    /// Recording has begun, or was paused or resumed since.
+    fn state(&self, paused: bool);
+    /// Capture is over. The file is to be made under this name if it has none yet; `None`: it must not be made.
+    async fn finishing(&self, stopped: Stopped) -> Option<String>;
+}
+
+/// What makes recordings.
+#[async_trait]
+pub trait Studio: Send + Sync {
+    /// Makes one.
+    async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome;
+}
+
+/// Chromium on our own display and sound card.
+pub struct ChromiumStudio;
+
+#[async_trait]
+impl Studio for ChromiumStudio {
+    async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
+        record(job, commands, watcher).await
+    }
+}
+
 /// A recording to be made.
 pub struct Job {
     /// What.
@@ -39,24 +68,26 @@ pub struct Job {
     pub task: String,
     /// See `task`.
     pub generation: u32,
+    /// It begins paused.
+    pub paused: bool,
     /// Where segments go.
     pub chunks: Arc<dyn ChunkStore>,
     /// The file.
     pub target: Box<dyn HeadLastObject>,
 }
 
-/// Makes a recording. `commands` ending is no command; `progress` is called about once a second.
-pub async fn record(job: Job, commands: mpsc::Receiver<Command>, progress: impl FnMut(Progress) + Send) -> Outcome {
+/// Makes a recording. `commands` ending is no command.
+pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
     let started = Instant::now();
-    let Job { spec, tools, task, generation, chunks, target } = job;
+    let Job { spec, tools, task, generation, paused, chunks, target } = job;
     let (outputs, queue) = mpsc::channel(media::QUEUE);
     let (status_sender, status) = watch::channel(MediaStatus::default());
     let writer = tokio::spawn(media::write(Media { chunks, target, task, generation }, queue, status_sender));
     let parts = match set_up(&spec, tools, outputs).await {
         Ok(parts) => parts,
-        Err(trouble) => return conclude(Ended::before_it_began(trouble), writer, Timings::default()).await,
+        Err(trouble) => return conclude(Ended::before_it_began(trouble), writer, Timings::default(), watcher).await,
     };
-    let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, progress, started);
+    let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, watcher, started, paused);
     let end = run.drive().await;
     let (capture, page, mut ended, timings) = run.dissolve(end);
     let limit = spec.max_duration.filter(|_| ended.stopped == Stopped::Duration);
@@ -67,7 +98,7 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, progress: impl 
     let begun = ended.begun;
     let capture = tokio::task::spawn_blocking(move || capture.finish(limit)).await;
     ended.capture = capture.ok().filter(|_| begun);
-    let mut outcome = conclude(ended, writer, timings).await;
+    let mut outcome = conclude(ended, writer, timings, watcher).await;
     outcome.timings.finish_ms = stopping.elapsed().as_millis() as u64;
     // The file is there: what follows keeps nobody waiting for it.
     if let Some(page) = page {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::media::MediaStatus;
 use super::outcome::{Ended, Stopped, Timings, Trouble};
 use super::page::{Opened, Page, PageError, Stage};
+use super::record::Watcher;
 use crate::recording::browser::{Action, Call, Lost, PageEvent};
 use crate::recording::cadence::{Cadence, Look, stalled_us};
 use crate::recording::capture::{Capture, CaptureCounts};
@@ -66,14 +67,14 @@ struct Seen {
     stalled_us: Option<u64>,
 }
 
-pub(super) struct Run<'a, P> {
+pub(super) struct Run<'a> {
     spec: &'a RecordingSpec,
     stage: &'a Stage,
     capture: Capture,
     page: Option<Page>,
     commands: mpsc::Receiver<Command>,
     status: watch::Receiver<MediaStatus>,
-    progress: P,
+    watcher: &'a dyn Watcher,
     started: Instant,
     timings: Timings,
     /// Recording has begun.
@@ -96,16 +97,18 @@ enum Next {
     NotReady,
 }
 
-impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
+impl<'a> Run<'a> {
     /// A recording whose page is not there yet.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has made each of them")]
     pub fn new(
         spec: &'a RecordingSpec,
         stage: &'a Stage,
         capture: Capture,
         commands: mpsc::Receiver<Command>,
         status: watch::Receiver<MediaStatus>,
-        progress: P,
+        watcher: &'a dyn Watcher,
         started: Instant,
+        paused: bool,
     ) -> Self {
         Self {
             spec,
@@ -114,11 +117,11 @@ impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
             page: None,
             commands,
             status,
-            progress,
+            watcher,
             started,
             timings: Timings::default(),
             begun: false,
-            paused: false,
+            paused,
             gaps: Vec::new(),
             relaunches: 0,
             cadence: Cadence::default(),
@@ -212,6 +215,7 @@ impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
             let wall = if self.paused { None } else { Some(self.capture.open()) };
             let ahead = wall.map_or(0, |w| w.saturating_sub(self.capture.clock().now()) * 1000 / SAMPLE_RATE);
             self.timings.first_frame_ms = self.started.elapsed().as_millis() as u64 + ahead;
+            self.watcher.state(self.paused);
         }
     }
 
@@ -229,6 +233,7 @@ impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
         self.paused = true;
         if self.begun {
             self.capture.close();
+            self.watcher.state(true);
         }
     }
 
@@ -236,6 +241,7 @@ impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
         self.paused = false;
         if self.begun {
             self.capture.open();
+            self.watcher.state(false);
         }
     }
 
@@ -338,7 +344,7 @@ impl<'a, P: FnMut(Progress) + Send> Run<'a, P> {
             (_, true, true) => "paused",
             (_, true, false) => "recording",
         };
-        (self.progress)(Progress {
+        self.watcher.progress(&Progress {
             state,
             recorded_seconds: seconds(self.capture.recorded()),
             frame_rate: (now.fresh - then.fresh) as f64,

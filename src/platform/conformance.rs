@@ -111,7 +111,7 @@ pub async fn head_last_object(place: &dyn HeadLastPlace) {
             object.append(part.clone()).await.expect("payload can be appended");
         }
         assert_eq!(place.read(name), None, "{name} is not visible before it is finished");
-        object.finish(head.clone()).await.expect("an object can be finished");
+        object.finish(head.clone(), "unused").await.expect("an object can be finished");
         let expected = [vec![head], payload].concat().concat();
         assert!(place.read(name).is_some_and(|got| got == expected), "{name} is head and payload");
     }

@@ -5,6 +5,7 @@
 pub mod conformance;
 pub mod key;
 pub mod local;
+pub mod memory;
 
 use std::sync::Arc;
 
@@ -101,8 +102,8 @@ pub struct Place {
 pub trait RecordingStore: Send + Sync {
     /// A new recording; nothing of it is visible before it is finished.
     async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError>;
-    /// Address of the recording with this key for those who play it.
-    fn url(&self, place: &Place, key: &str) -> String;
+    /// Address of the recording with this key for those who play it, on `domain` if that is given.
+    fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String;
 }
 
 /// A record as it was read.

@@ -72,6 +72,9 @@ pub struct TaskResult {
     /// What was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
+    /// Memory of the function times the time of its recorder invocations, GB·s; 0 where no memory is set.
+    #[serde(default)]
+    pub billed_gb_seconds: f64,
 }
 
 /// The record. Times are unix milliseconds.

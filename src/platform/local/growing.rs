@@ -309,14 +309,15 @@ impl HeadLastObject for GrowingFile {
         done.await.map_err(self.failed("append to"))
     }
 
-    async fn finish(self: Box<Self>, head: Bytes) -> Result<(), StoreError> {
+    async fn finish(self: Box<Self>, head: Bytes, _name: &str) -> Result<String, StoreError> {
         let failed = self.failed("finish");
+        let key = self.target.display().to_string();
         let (growing, target, alignment) = (self.growing.clone(), self.target.clone(), self.alignment);
         let done = blocking(move || {
             let growing = growing.lock().unwrap_or_else(PoisonError::into_inner).take();
             growing.ok_or(io::ErrorKind::NotFound)?.finish(&head, &target, alignment)
         });
-        done.await.map_err(failed)
+        done.await.map_err(failed).map(|()| key)
     }
 
     async fn abort(self: Box<Self>) -> Result<(), StoreError> {

@@ -72,7 +72,7 @@ async fn a_recording_on_a_full_disk_can_be_finished_and_keeps_whole_segments_onl
         *disk.room.lock().unwrap() = 0;
         let head = vec![b'H'; (RESERVE_STEP - RESERVE_BASE) as usize / 4096 * 4096];
         let file: Box<dyn HeadLastObject> = Box::new(file);
-        file.finish(head.clone().into()).await.unwrap();
+        file.finish(head.clone().into(), "").await.unwrap();
         let expected = [head, vec![b'a'; 100_000], vec![b'b'; 100_000], vec![b'd'; 40_000]].concat();
         assert!(std::fs::read(&target).unwrap() == expected, "{can_insert} {can_copy}");
     }
@@ -112,7 +112,7 @@ async fn what_exists_is_replaced_only_when_asked() {
     let mut file = Box::new(GrowingFile::create(&link, true).unwrap());
     append(&mut file, 3, b'n').await.unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), b"old", "until it is finished");
-    file.finish(Bytes::from_static(b"H")).await.unwrap();
+    file.finish(Bytes::from_static(b"H"), "").await.unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), b"Hnnn", "the link still points to it");
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(names(dir.path()), ["link.mp4", "x.mp4"]);
@@ -126,7 +126,7 @@ async fn a_name_that_was_taken_meanwhile_costs_neither_file() {
     append(&mut file, 3, b'n').await.unwrap();
     std::fs::write(&target, "theirs").unwrap();
     std::fs::write(dir.path().join("x-1.mp4"), "theirs too").unwrap();
-    let error = file.finish(Bytes::from_static(b"H")).await.unwrap_err();
+    let error = file.finish(Bytes::from_static(b"H"), "").await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Refused);
     assert!(error.source.to_string().contains("x-2.mp4"), "{}", error.source);
     assert_eq!(std::fs::read(&target).unwrap(), b"theirs");

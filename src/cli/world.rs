@@ -1,0 +1,137 @@
+//! The world of a service, as settings and arguments have it: what is named in the cloud is there, everything else is in
+//! a directory of this machine.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::values;
+use crate::api::{Defaults, Service, ServiceConfig};
+use crate::config::{self, Settings};
+use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
+use crate::platform::aws::Aws;
+use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore, SystemClock};
+use crate::platform::retry::Retry;
+use crate::platform::{ChunkStore, Clock, Continuation, Platform, RecordingStore, TaskStore};
+
+/// How long an invocation may take on a laptop if nothing else is said: what the cloud's platform allows.
+pub const INVOCATION_TIMEOUT: &str = "900s";
+
+/// What `serve` and `invoke` have in common.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Directory of tasks, chunks and recordings
+    #[arg(long, default_value = "panorec-data")]
+    pub data: PathBuf,
+    /// How long a recorder may run before it is killed, as a platform would
+    #[arg(long, default_value = INVOCATION_TIMEOUT, value_parser = values::duration)]
+    pub invocation_timeout: Duration,
+    /// Network that pages may reach although it is not public, like 127.0.0.0/8; may be repeated
+    #[arg(long = "allow-address", value_name = "CIDR", value_parser = values::network)]
+    pub allow_addresses: Vec<ipnet::IpNet>,
+    /// Address under which the service is reached from outside, for FileURL
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+}
+
+impl Args {
+    /// The same arguments again, for a recorder's process.
+    fn again(&self, data: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["--data".into(), data.into(), "--invocation-timeout".into()];
+        args.push(format!("{}ms", self.invocation_timeout.as_millis()).into());
+        for network in &self.allow_addresses {
+            args.extend(["--allow-address".into(), network.to_string().into()]);
+        }
+        if let Some(url) = &self.public_url {
+            args.extend(["--public-url".into(), url.into()]);
+        }
+        args
+    }
+}
+
+/// Where everything of a laptop's service lies.
+pub fn recordings_dir(data: &Path) -> PathBuf {
+    data.join("recordings")
+}
+
+/// The service of a function: everything is in the cloud.
+pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
+    let missing = |name: &str, what: &str| format!("{name} is not set; set it to the name of {what}");
+    let table = settings.table.as_deref().ok_or_else(|| missing(config::TABLE, "the DynamoDB table"))?;
+    let bucket = settings.bucket.as_deref().ok_or_else(|| missing(config::BUCKET, "the bucket for recordings"))?;
+    let function = settings.function.as_deref().ok_or_else(|| missing("AWS_LAMBDA_FUNCTION_NAME", "the function"))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let aws = Aws::new(settings.region.as_deref(), Arc::clone(&clock)).await;
+    let raw = settings.bucket_raw.as_deref().unwrap_or(bucket);
+    let platform = Platform {
+        tasks: Retry::tasks(Arc::new(aws.tasks(table))),
+        chunks: Retry::chunks(Arc::new(aws.chunks(raw))),
+        mounted: mounted(settings)?,
+        recordings: Arc::new(aws.recordings(bucket, settings.domain.as_deref())),
+        continuation: Retry::continuation(Arc::new(aws.continuation(function))),
+        clock,
+    };
+    service(platform, settings, &[])
+}
+
+/// The service of a laptop; stores that are named in the cloud are there.
+pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service, String> {
+    std::fs::create_dir_all(&args.data)
+        .map_err(|e| format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display()))?;
+    let data = args.data.canonicalize().map_err(|e| format!("{}: {e}", args.data.display()))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let aws = match settings.bucket.is_some() || settings.table.is_some() {
+        true => Some(Aws::new(settings.region.as_deref(), Arc::clone(&clock)).await),
+        false => None,
+    };
+    let text = |e: crate::platform::StoreError| chain(&e);
+    let tasks: Arc<dyn TaskStore> = match (&aws, &settings.table) {
+        (Some(aws), Some(table)) => Arc::new(aws.tasks(table)),
+        _ => Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?),
+    };
+    let (chunks, recordings): (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>) = match (&aws, &settings.bucket) {
+        (Some(aws), Some(bucket)) => {
+            let raw = settings.bucket_raw.as_ref().unwrap_or(bucket);
+            (Arc::new(aws.chunks(raw)), Arc::new(aws.recordings(bucket, settings.domain.as_deref())))
+        }
+        _ => {
+            let base = args.public_url.clone().unwrap_or_default();
+            let recordings = DirectoryRecordings::new(&recordings_dir(&data), &base).map_err(text)?;
+            (Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?), Arc::new(recordings))
+        }
+    };
+    let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
+    let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data)));
+    let platform = Platform {
+        tasks: Retry::tasks(tasks),
+        chunks: Retry::chunks(chunks),
+        mounted: mounted(settings)?,
+        recordings,
+        continuation: Retry::continuation(continuation),
+        clock,
+    };
+    service(platform, settings, &args.allow_addresses)
+}
+
+fn mounted(settings: &Settings) -> Result<Option<Arc<dyn ChunkStore>>, String> {
+    let Some(mount) = &settings.mount else { return Ok(None) };
+    let store = DirectoryChunkStore::new(mount).map_err(|e| chain(&e))?;
+    Ok(Some(Retry::chunks(Arc::new(store))))
+}
+
+fn service(platform: Platform, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
+    let tools = Tools {
+        chromium: config::chromium_path().map_err(|e| e.to_string())?,
+        ffmpeg: config::ffmpeg_path().map_err(|e| e.to_string())?,
+    };
+    let runner = RunnerConfig {
+        tools,
+        allow_addresses: settings.allow_addresses.iter().chain(allowed).copied().collect(),
+        keep_chunks: settings.keep_chunks,
+        memory_mb: settings.memory_mb,
+    };
+    let recorders = Arc::new(TaskRunner::new(platform.clone(), Arc::new(ChromiumStudio), runner));
+    let defaults = Defaults { max_limit_seconds: settings.max_limit_seconds, mounted: platform.mounted.is_some() };
+    Ok(Service::new(platform, recorders, ServiceConfig { defaults, cors: settings.cors_origin.clone() }))
+}

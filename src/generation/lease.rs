@@ -1,0 +1,86 @@
+//! The hold of one invocation on a task: every write goes through it, and finds out when somebody else took over.
+
+use std::time::Duration;
+
+use super::change::{ChangeError, change};
+use crate::platform::Platform;
+use crate::task::record::{Refused, TaskRecord};
+
+/// How long a lease lasts without being renewed. Whoever takes over after a crash waits this long; a recorder that cannot
+/// reach the store for longer goes on recording and holds the lease until somebody else claims it.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How often it is renewed: three renewals may fail in a row.
+pub const RENEW: Duration = Duration::from_millis(2_500);
+/// First wait after a failed write that must not be lost; it doubles up to the second.
+const BACK_OFF: Duration = Duration::from_millis(200);
+const MAX_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The hold.
+pub struct Holder {
+    platform: Platform,
+    task: String,
+    owner: String,
+}
+
+impl Holder {
+    /// Takes a task that nobody works on.
+    pub async fn claim(platform: &Platform, task: &str) -> Result<(Self, TaskRecord), ChangeError> {
+        let owner = uuid::Uuid::new_v4().to_string();
+        let holder = Self { platform: platform.clone(), task: task.into(), owner };
+        let record = change(platform, task, |record| {
+            let now = holder.platform.clock.now();
+            // A claim whose answer was lost is held already.
+            if record.held_by(&holder.owner).is_ok() {
+                return Ok(());
+            }
+            record.claim(&holder.owner, now, LEASE.as_millis() as u64)
+        });
+        let record = record.await?;
+        Ok((holder, record))
+    }
+
+    /// The record as it stands; an error when the hold is lost.
+    pub async fn look(&self) -> Result<TaskRecord, ChangeError> {
+        let found = self.platform.tasks.load(&self.task, self.platform.clock.now()).await?;
+        let record = found.ok_or_else(|| ChangeError::Unknown(self.task.clone()))?.record;
+        record.held_by(&self.owner)?;
+        Ok(record)
+    }
+
+    /// Changes the record and renews the lease, if it is still ours. `edit` gets the time.
+    pub async fn edit(
+        &self,
+        mut edit: impl FnMut(&mut TaskRecord, u64) -> Result<(), Refused> + Send,
+    ) -> Result<TaskRecord, ChangeError> {
+        change(&self.platform, &self.task, |record| {
+            record.held_by(&self.owner)?;
+            let now = self.platform.clock.now();
+            record.renew(now, LEASE.as_millis() as u64);
+            edit(record, now)
+        })
+        .await
+    }
+
+    /// The same for what must not be lost: a store that cannot be reached is tried again for as long as `patience`.
+    pub async fn persist(
+        &self,
+        patience: Duration,
+        mut edit: impl FnMut(&mut TaskRecord, u64) -> Result<(), Refused> + Send,
+    ) -> Result<TaskRecord, ChangeError> {
+        let until = tokio::time::Instant::now() + patience;
+        let mut wait = BACK_OFF;
+        loop {
+            match self.edit(&mut edit).await {
+                Err(error @ (ChangeError::Store(_) | ChangeError::Contended(_))) => {
+                    if tokio::time::Instant::now() + wait > until {
+                        return Err(error);
+                    }
+                    tracing::warn!(task_id = self.task, error = %super::chain(&error), "task record not reached");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(MAX_BACK_OFF);
+                }
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use crate::delivery::mp4::validate::validate;
+use crate::generation::run::Command;
+use crate::task::failure::FailureCode;
+use crate::task::order::Order;
+use crate::task::record::CommandKind;
+use crate::task::status::Status;
+
+use super::studio::SEGMENT;
+use super::world::{TASK, World};
+
+/// The one file that is visible must be a whole MP4 of so many segments.
+fn one_file(world: &World, segments: u64) {
+    let files = world.recordings.visible();
+    let sizes: Vec<_> = files.iter().map(|(k, b)| (k, b.len())).collect();
+    assert_eq!(files.len(), 1, "{sizes:?}");
+    let bytes = files.values().next().unwrap();
+    let file = validate(bytes, bytes.len() as u64).unwrap();
+    assert_eq!((file.scale, file.duration), (48_000, segments * SEGMENT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_goes_through_its_statuses_and_leaves_one_file() {
+    let world = World::of(5);
+    world.task(Order::of("https://example.com/")).await;
+    let answer = world.invoke(&world.platform).await.unwrap();
+    assert_eq!(answer["Status"], "finished");
+    one_file(&world, 5);
+    let task = world.record().await;
+    assert_eq!((task.result.failure, task.lease), (None, None));
+    let times = [Some(task.created), task.started, task.canceled, task.stopped, task.finished];
+    assert!(times.iter().all(Option::is_some) && times.is_sorted(), "{times:?}");
+    let video = &task.result.videos[0];
+    assert_eq!(video.filename, format!("{}.mp4", task.stopped.unwrap()));
+    assert_eq!(video.file_url, format!("https://memory.invalid/{TASK}/{}", video.filename));
+    assert!((video.file_duration - 5.0 * SEGMENT as f64 / 48_000.0).abs() < 1e-6);
+    assert!(task.result.billed_gb_seconds > 2.0 * 10.0, "2 GB for more than 10 s: {}", task.result.billed_gb_seconds);
+    assert_eq!(world.platform.chunks.list("").await.unwrap(), Vec::<String>::new(), "chunks are removed at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_are_applied_in_order_once_and_soon() {
+    let world = World::of(1000);
+    world.task(Order::of("https://example.com/")).await;
+    let caller = async {
+        world.until(Status::Recording).await;
+        for kind in [CommandKind::Pause, CommandKind::Refresh, CommandKind::Resume, CommandKind::Pause] {
+            world.command(kind).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let task = world.record().await;
+        assert_eq!((task.status, task.waiting.len()), (Status::Paused, 0));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.record().await.status, Status::Paused);
+        world.command(CommandKind::Resume).await;
+        world.until(Status::Recording).await;
+        world.stop().await;
+    };
+    let (answer, ()) = tokio::join!(world.invoke(&world.platform), caller);
+    assert_eq!(answer.unwrap()["Status"], "finished");
+    use Command::{Pause, Refresh, Resume, Stop};
+    assert_eq!(*world.studio.commands.lock().unwrap(), [Pause, Refresh, Resume, Pause, Resume, Stop]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_before_the_recorder_is_up_ends_the_task_without_a_file() {
+    let world = World::of(5);
+    world.task(Order::of("https://example.com/")).await;
+    world.stop().await;
+    world.invoke(&world.platform).await.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.status, task.result.failure, task.result.videos.len()), (Status::Finished, None, 0));
+    assert!(world.recordings.visible().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_before_the_start_holds_the_recording() {
+    let world = World::of(2);
+    world.task(Order::of("https://example.com/")).await;
+    world.command(CommandKind::Pause).await;
+    let caller = async {
+        world.until(Status::Paused).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        world.command(CommandKind::Resume).await;
+    };
+    tokio::join!(world.invoke(&world.platform), caller).0.unwrap();
+    one_file(&world, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_ends_a_task_as_a_stop_does_even_while_it_is_paused() {
+    let world = World::of(1000);
+    world.task(Order { limit_seconds: 20, ..Order::of("https://example.com/") }).await;
+    let caller = async {
+        world.until(Status::Recording).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        world.command(CommandKind::Pause).await;
+    };
+    tokio::join!(world.invoke(&world.platform), caller).0.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.status, task.result.failure), (Status::Finished, None));
+    let lasted = task.stopped.unwrap() - task.started.unwrap();
+    assert!((20_000..21_000).contains(&lasted), "{lasted} ms");
+    one_file(&world, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_event_touches_nothing() {
+    let world = World::of(5);
+    world.task(Order::of("https://example.com/")).await;
+    let twice = async {
+        world.until(Status::Recording).await;
+        world.invoke(&world.platform).await.unwrap()
+    };
+    let (first, second) = tokio::join!(world.invoke(&world.platform), twice);
+    assert_eq!((&first.unwrap()["Status"], &second["Status"]), (&"finished".into(), &"not ours".into()));
+    let late = world.invoke(&world.platform).await.unwrap();
+    assert_eq!(late["Status"], "not ours");
+    one_file(&world, 5);
+    assert_eq!(world.record().await.generation, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_recorder_left_is_delivered_by_whoever_comes_next() {
+    let world = World::of(1000);
+    world.task(Order::of("https://example.com/")).await;
+    // Dropping the invocation is what a kill does: nothing more is said or written.
+    let killed = tokio::time::timeout(Duration::from_secs(10), world.invoke(&world.platform)).await;
+    assert!(killed.is_err());
+    let left = world.platform.chunks.list("raw/").await.unwrap();
+    assert!(left.len() >= 4, "{left:?}");
+    assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours", "the lease is not over");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    world.runner(&world.platform);
+    let swept = crate::generation::Recorders::sweep(&world.runner(&world.platform)).await.unwrap();
+    assert_eq!((swept["Orphans"].as_u64(), world.continuation.take().len()), (Some(1), 1));
+    world.invoke(&world.platform).await.unwrap();
+    let task = world.record().await;
+    assert_eq!(task.result.failure.unwrap().code, FailureCode::RetriesExhausted);
+    one_file(&world, left.len() as u64 - 1);
+}

@@ -1,0 +1,95 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::generation::{Invocation, Recorders, RunnerConfig, TaskRunner, Tools, change};
+use crate::platform::memory::{MemoryChunkStore, MemoryContinuation, MemoryRecordings, MemoryTaskStore};
+use crate::platform::{Clock, Created, Platform, RecorderEvent};
+use crate::task::order::Order;
+use crate::task::record::{CommandKind, TaskRecord};
+use crate::task::status::Status;
+
+use super::studio::Replay;
+
+/// The runtime's own time, which a test moves by waiting.
+pub struct RuntimeClock(tokio::time::Instant);
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> u64 {
+        1_700_000_000_000 + self.0.elapsed().as_millis() as u64
+    }
+}
+
+/// A world of its own for each test.
+pub struct World {
+    pub platform: Platform,
+    pub recordings: MemoryRecordings,
+    pub continuation: Arc<MemoryContinuation>,
+    pub studio: Arc<Replay>,
+}
+
+pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
+
+impl World {
+    /// A page that ends its recording after so many segments.
+    pub fn of(segments: u64) -> Self {
+        let recordings = MemoryRecordings::default();
+        let continuation = Arc::new(MemoryContinuation::default());
+        let platform = Platform {
+            tasks: Arc::new(MemoryTaskStore::default()),
+            chunks: Arc::new(MemoryChunkStore::default()),
+            mounted: None,
+            recordings: Arc::new(recordings.clone()),
+            continuation: Arc::clone(&continuation) as _,
+            clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
+        };
+        let studio = Arc::new(Replay { segments, ..Replay::default() });
+        Self { platform, recordings, continuation, studio }
+    }
+
+    /// A stored task that nobody works on yet.
+    pub async fn task(&self, order: Order) -> TaskRecord {
+        let record = TaskRecord::new(TASK.into(), order, None, self.platform.clock.now());
+        let created = self.platform.tasks.create(&record, record.created).await.unwrap();
+        assert_eq!(created, Created::New(1));
+        record
+    }
+
+    pub fn runner(&self, platform: &Platform) -> TaskRunner {
+        let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
+        let config = RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: Some(2048) };
+        TaskRunner::new(platform.clone(), Arc::clone(&self.studio) as _, config)
+    }
+
+    /// One invocation with the recorder event, through `platform` (which may fail).
+    pub async fn invoke(&self, platform: &Platform) -> Result<serde_json::Value, String> {
+        let deadline = Some(tokio::time::Instant::now() + Duration::from_secs(900));
+        let invocation = Invocation { id: "invocation".into(), deadline };
+        self.runner(platform).record(&RecorderEvent { task: TASK.into() }, &invocation).await
+    }
+
+    pub async fn record(&self) -> TaskRecord {
+        let found = self.platform.tasks.load(TASK, self.platform.clock.now()).await.unwrap();
+        found.expect("the task is there").record
+    }
+
+    pub async fn command(&self, kind: CommandKind) {
+        change(&self.platform, TASK, |task| task.command(kind)).await.unwrap();
+    }
+
+    pub async fn stop(&self) {
+        let now = self.platform.clock.now();
+        change(&self.platform, TASK, |task| task.stop(now)).await.unwrap();
+    }
+
+    /// Waits until the task has a status; fails if it takes a minute.
+    pub async fn until(&self, status: Status) {
+        for _ in 0..600 {
+            if self.record().await.status == status {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never {status:?}: {:?}", self.record().await);
+    }
+}
