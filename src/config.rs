@@ -167,7 +167,10 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
     }
     let domain = get(DOMAIN);
     if let Some(domain) = domain.as_deref().filter(|d| d.contains("://") || d.contains('/')) {
-        return Err(bad(DOMAIN, format!("`{domain}` is not a domain; write it like cdn.example.com, without https://")));
+        return Err(bad(
+            DOMAIN,
+            format!("`{domain}` is not a domain; write it like cdn.example.com, without https://"),
+        ));
     }
     let mount = get(MOUNT).map(PathBuf::from);
     if let Some(mount) = mount.as_ref().filter(|m| !m.is_dir()) {

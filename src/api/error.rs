@@ -13,9 +13,7 @@ pub enum Code {
     InvalidParam,
     /// No task has this id.
     UnknownTask,
-    /// No such path.
-    UnknownPath,
-    /// The path takes POST only.
+    /// Not a POST.
     WrongMethod,
     /// The state does not allow the action.
     InvalidStatus,
@@ -31,7 +29,7 @@ impl Code {
     /// The word on the wire.
     pub fn word(self) -> &'static str {
         match self {
-            Self::InvalidParam | Self::UnknownTask | Self::UnknownPath | Self::WrongMethod => "InvalidParam",
+            Self::InvalidParam | Self::UnknownTask | Self::WrongMethod => "InvalidParam",
             Self::InvalidStatus => "InvalidStatus",
             Self::TokenConflict => "TokenConflict",
             Self::InternalError => "InternalError",
@@ -43,7 +41,7 @@ impl Code {
     pub fn http(self) -> u16 {
         match self {
             Self::InvalidParam => 400,
-            Self::UnknownTask | Self::UnknownPath => 404,
+            Self::UnknownTask => 404,
             Self::WrongMethod => 405,
             Self::InvalidStatus | Self::TokenConflict => 409,
             Self::InternalError => 500,
@@ -97,10 +95,9 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(error = %chain(&error), "throttled");
                 Self::new(Code::Throttled, "too many requests at once; try again in a few seconds")
             }
-            StoreErrorKind::NotFound
-            | StoreErrorKind::Full
-            | StoreErrorKind::Refused
-            | StoreErrorKind::Unavailable => Self::internal(&chain(&error)),
+            StoreErrorKind::NotFound | StoreErrorKind::Full | StoreErrorKind::Refused | StoreErrorKind::Unavailable => {
+                Self::internal(&chain(&error))
+            }
         }
     }
 }

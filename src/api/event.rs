@@ -13,9 +13,6 @@ use crate::platform::RecorderEvent;
 
 /// Longest body that is read: far above any request of the contract, far below what gateways let through.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// What an address has to end in.
-const PATH: &str = "/record";
-
 /// An HTTP request through a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -52,19 +49,16 @@ pub fn parse(event: &Value, fallback_id: &str) -> Result<Incoming, ApiError> {
     }
     let context = event.get("requestContext").and_then(Value::as_object);
     let http = context.and_then(|c| c.get("http")).and_then(Value::as_object);
-    let (method, path) = match (http, event.get("httpMethod").and_then(Value::as_str)) {
-        (Some(http), _) => {
-            let path = event.get("rawPath").or_else(|| http.get("path")).and_then(Value::as_str);
-            (http.get("method").and_then(Value::as_str).unwrap_or_default(), path)
-        }
-        (None, Some(method)) => (method, event.get("path").and_then(Value::as_str)),
+    let method = match (http, event.get("httpMethod").and_then(Value::as_str)) {
+        (Some(http), _) => http.get("method").and_then(Value::as_str).unwrap_or_default(),
+        (None, Some(method)) => method,
         (None, None) => return Err(unknown()),
     };
     let id = context.and_then(|c| c.get("requestId")).and_then(Value::as_str).filter(|id| !id.is_empty());
     Ok(Incoming::Request(Request {
         id: id.unwrap_or(fallback_id).to_string(),
         preflight: method.eq_ignore_ascii_case("OPTIONS"),
-        body: route(method, path.unwrap_or("/")).and_then(|()| body(event)),
+        body: posted(method).and_then(|()| body(event)),
     }))
 }
 
@@ -76,18 +70,13 @@ fn unknown() -> ApiError {
     )
 }
 
-/// Stages and prefixes may come before the path; a function URL may be called at its root.
-fn route(method: &str, path: &str) -> Result<(), ApiError> {
-    let path = path.trim_end_matches('/');
-    if !path.is_empty() && !path.ends_with(PATH) {
-        let path = path.escape_debug();
-        return Err(ApiError::new(Code::UnknownPath, format!("`{path}` does not exist; send POST {PATH}")));
+/// The path is the gateway's affair: it knows its stages, prefixes and routes, and sends us what is ours.
+fn posted(method: &str) -> Result<(), ApiError> {
+    if method.eq_ignore_ascii_case("POST") {
+        return Ok(());
     }
-    if !method.eq_ignore_ascii_case("POST") {
-        let method = method.escape_debug();
-        return Err(ApiError::new(Code::WrongMethod, format!("`{method}` is not possible here; send POST {PATH}")));
-    }
-    Ok(())
+    let method = method.escape_debug();
+    Err(ApiError::new(Code::WrongMethod, format!("`{method}` is not possible here; send POST /record")))
 }
 
 fn body(event: &Map<String, Value>) -> Result<Vec<u8>, ApiError> {

@@ -114,7 +114,8 @@ impl<'a> Fields<'a> {
         let Value::Number(number) = value else {
             return Err(self.wrong_type(field, value, &format!("a whole number from {low} to {high}")));
         };
-        let whole = number.as_u64().or_else(|| number.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64));
+        let whole =
+            number.as_u64().or_else(|| number.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64));
         match whole.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n)) {
             Some(number) => Ok(Some(number)),
             None => Err(self.refuse(field, format!("{number} is not a whole number from {low} to {high}"))),
@@ -131,8 +132,6 @@ impl<'a> Fields<'a> {
             }
             Some(other) => return Err(self.wrong_type(field, other, "an array of strings")),
         };
-        list.iter()
-            .map(|v| v.as_str().ok_or_else(|| self.wrong_type(field, v, "an array of strings")))
-            .collect()
+        list.iter().map(|v| v.as_str().ok_or_else(|| self.wrong_type(field, v, "an array of strings"))).collect()
     }
 }

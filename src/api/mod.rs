@@ -17,3 +17,6 @@ pub use event::{Incoming, Request, parse};
 pub use fields::Fields;
 pub use service::{Service, ServiceConfig};
 pub use start::{Defaults, order};
+
+#[cfg(test)]
+mod tests;

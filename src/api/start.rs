@@ -31,8 +31,19 @@ pub struct Defaults {
 /// The order in a Start's `Data`.
 pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
     data.only(&[
-        "RecordURL", "ManualStart", "ReadyTimeout", "Width", "Height", "CallbackURL", "CallbackEvents", "MaxDurationLimit",
-        "StorageType", "Output", "ClientToken", "Headers", "PageTitle",
+        "RecordURL",
+        "ManualStart",
+        "ReadyTimeout",
+        "Width",
+        "Height",
+        "CallbackURL",
+        "CallbackEvents",
+        "MaxDurationLimit",
+        "StorageType",
+        "Output",
+        "ClientToken",
+        "Headers",
+        "PageTitle",
     ])?;
     let url = data.needed("RecordURL", "the page to record, like https://example.com/class")?;
     let output = data.object("Output")?;
@@ -90,7 +101,9 @@ fn storage(data: &Fields, defaults: Defaults) -> Result<Option<StorageType>, Api
         None => Ok(None),
         Some("cos") => Ok(Some(StorageType::Cos)),
         Some("cfs") if defaults.mounted => Ok(Some(StorageType::Cfs)),
-        Some("cfs") => Err(data.refuse("StorageType", "cfs needs a mounted file system and none is configured; use cos")),
+        Some("cfs") => {
+            Err(data.refuse("StorageType", "cfs needs a mounted file system and none is configured; use cos"))
+        }
         Some(other) => Err(data.refuse("StorageType", format!("`{}` is neither cos nor cfs", other.escape_debug()))),
     }
 }
@@ -115,7 +128,10 @@ fn target(cos: &Fields) -> Result<Target, ApiError> {
         let Some(text) = cos.text(field, max)? else { return Ok(None) };
         let fits = |c: char| c.is_ascii_alphanumeric() || extra.contains(c);
         if !text.chars().all(fits) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(cos.refuse(field, format!("only letters, digits and `{extra}` are allowed, the first a letter or digit")));
+            return Err(cos.refuse(
+                field,
+                format!("only letters, digits and `{extra}` are allowed, the first a letter or digit"),
+            ));
         }
         Ok(Some(text.to_string()))
     };
@@ -158,16 +174,21 @@ fn video(video: &Fields, size: Size) -> Result<(FrameRate, Bitrates), ApiError> 
         Some(fps) => FrameRate::try_from(fps).map_err(|e| video.refuse("FrameRate", e))?,
     };
     let fitting = Bitrates::fitting(size, rate);
-    Ok((rate, Bitrates {
-        video_kbit: video.integer("Bitrate", 100..=20_000)?.unwrap_or(fitting.video_kbit),
-        audio_kbit: video.integer("AudioBitrate", 32..=320)?.unwrap_or(fitting.audio_kbit),
-    }))
+    Ok((
+        rate,
+        Bitrates {
+            video_kbit: video.integer("Bitrate", 100..=20_000)?.unwrap_or(fitting.video_kbit),
+            audio_kbit: video.integer("AudioBitrate", 32..=320)?.unwrap_or(fitting.audio_kbit),
+        },
+    ))
 }
 
 /// Parts of the contract that are not there yet are refused: a recording that ends up elsewhere than ordered is worse.
 fn later(fields: &Fields, field: &str) -> Result<(), ApiError> {
     match fields.get(field) {
-        Some(_) => Err(fields.refuse(field, "not possible yet; leave it out, the file then goes to the bucket (Output.Cos)")),
+        Some(_) => {
+            Err(fields.refuse(field, "not possible yet; leave it out, the file then goes to the bucket (Output.Cos)"))
+        }
         None => Ok(()),
     }
 }

@@ -32,9 +32,9 @@ enum Verb {
     /// Make an MP4 file of what a recording that was killed has left behind
     Assemble(assemble::Args),
     // The service on this machine: an HTTP gateway, stores in a directory, recorders as processes
-//    Serve(serve::Args),
+    //    Serve(serve::Args),
     // Give one event to the service and print its answer
-//    Invoke(invoke::Args),
+    //    Invoke(invoke::Args),
 }
 
 /// Runs the verb on the command line.
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
     }
     if crate::config::is_function() {
         terminal::init_log("info", true);
-//        return function::run();
+        //        return function::run();
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -60,8 +60,8 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Record(args) => record::run(&args),
         Verb::Assemble(args) => assemble::run(&args),
-//        Verb::Serve(args) => serve::run(args),
-//        Verb::Invoke(args) => invoke::run(&args),
+        //        Verb::Serve(args) => serve::run(args),
+        //        Verb::Invoke(args) => invoke::run(&args),
     }
 }
 

@@ -144,7 +144,8 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
     let work = work_dir(&args.output);
     let chunks = DirectoryChunkStore::new(&work).map_err(|e| generation::chain(&e))?;
     let task = uuid::Uuid::new_v4().to_string();
-    let job = Job { spec, tools, task, generation: 1, paused: false, chunks: Arc::new(chunks), target: Box::new(target) };
+    let job =
+        Job { spec, tools, task, generation: 1, paused: false, chunks: Arc::new(chunks), target: Box::new(target) };
     Ok(Prepared { job, work })
 }
 

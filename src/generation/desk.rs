@@ -82,7 +82,9 @@ impl<'a> Desk<'a> {
                 () = tokio::time::sleep(POLL) => {}
                 () = self.news.notified() => {}
             }
-            if self.leave_at.is_some_and(|at| Instant::now() >= at) && !self.told(|t| std::mem::replace(&mut t.out_of_time, true)) {
+            if self.leave_at.is_some_and(|at| Instant::now() >= at)
+                && !self.told(|t| std::mem::replace(&mut t.out_of_time, true))
+            {
                 self.stop().await;
             }
             match self.round(renewed.elapsed() >= RENEW).await {

@@ -15,8 +15,8 @@ use super::desk::{Desk, name};
 use super::lease::Holder;
 use super::outcome::Saved;
 use super::record::{Job, Studio, Tools};
-use crate::platform::{ChunkStore, Place, Platform, RecorderEvent, Shelf, StoreError};
 use crate::delivery::recovery::RecoveryError;
+use crate::platform::{ChunkStore, Place, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::StorageType;
 use crate::task::quality::Quality;
@@ -162,7 +162,12 @@ impl TaskRunner {
         self.capture(holder, record, invocation).await
     }
 
-    async fn capture(&self, holder: &Holder, record: &TaskRecord, invocation: &Invocation) -> Result<Product, ChangeError> {
+    async fn capture(
+        &self,
+        holder: &Holder,
+        record: &TaskRecord,
+        invocation: &Invocation,
+    ) -> Result<Product, ChangeError> {
         let spec = match record.order.recording(&self.config.allow_addresses) {
             Ok(spec) => spec,
             Err(error) => return Ok(failed(FailureCode::InternalErr, error.to_string())),
@@ -190,7 +195,8 @@ impl TaskRunner {
         let failure = outcome.failure.or_else(|| {
             desk.out_of_time().then(|| Failure {
                 code: FailureCode::RetriesExhausted,
-                message: "the invocation's time was over and nobody took the recording on; what was recorded is kept".into(),
+                message: "the invocation's time was over and nobody took the recording on; what was recorded is kept"
+                    .into(),
             })
         });
         Ok(Product { saved: outcome.saved, failure, quality: Some(outcome.quality), chunks: outcome.chunks })

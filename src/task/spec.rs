@@ -114,7 +114,7 @@ pub fn record_url(text: &str) -> Result<url::Url, InvalidParam> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidParam::new(
             FIELD,
-            format!("scheme `{}` cannot be recorded; only http and https can", url.scheme()),
+            format!("scheme `{}` cannot be opened; only http and https can", url.scheme()),
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {

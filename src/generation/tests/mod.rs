@@ -2,5 +2,5 @@
 //! media and assembly code under a studio without a browser.
 
 mod life;
-mod studio;
-mod world;
+pub mod studio;
+pub mod world;
