@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod key;
 pub mod local;
 pub mod memory;
+pub mod retry;
 
 use std::sync::Arc;
 
@@ -175,6 +176,11 @@ pub struct RecorderEvent {
     /// The task.
     #[serde(rename = "TaskID")]
     pub task: String,
+}
+
+/// The event as an invocation gets it.
+pub fn recorder_event(event: &RecorderEvent) -> serde_json::Value {
+    serde_json::json!({ "Recorder": event })
 }
 
 /// Starts invocations of ourselves.

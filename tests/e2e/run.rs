@@ -20,7 +20,7 @@ const EVERYTHING_ELSE: Duration = Duration::from_secs(45);
 const STEP: Duration = Duration::from_millis(8);
 /// What is left behind must be gone this soon after the end: the guard kills when it sees the pipe close, and a killed Chromium of a
 /// dozen processes takes a moment to be reaped.
-const GONE_WITHIN: Duration = Duration::from_secs(3);
+pub const GONE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Recordings disturb each other on two cores, and so does judging: one test at a time.
 pub fn turn() -> MutexGuard<'static, ()> {
@@ -61,6 +61,11 @@ impl Stage {
     /// Directory of the output.
     pub fn out(&self) -> PathBuf {
         self.dir.path().join("out")
+    }
+
+    /// Directory of temporary files.
+    pub fn temp(&self) -> PathBuf {
+        self.dir.path().join("tmp")
     }
 
     /// The output that is recorded to unless a test says otherwise.

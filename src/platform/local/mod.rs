@@ -4,12 +4,16 @@
 //! calls run on the runtime's blocking threads.
 
 mod chunks;
+mod clock;
 mod growing;
+mod invocations;
 mod medium;
 mod pending;
 
 pub use chunks::DirectoryChunkStore;
+pub use clock::SystemClock;
 pub use growing::GrowingFile;
+pub use invocations::ChildContinuation;
 
 use super::{StoreError, StoreErrorKind};
 use rustix::io::Errno;

@@ -1,0 +1,147 @@
+//! Patience with stores: what fails for a moment is tried again, a bounded number of times, later each time, and not by
+//! everybody at the same moment. Calls whose effect may have happened are looked at before they are repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    ChunkStore, Continuation, Created, Cursor, RecorderEvent, Shelf, StoreError, TaskPage, TaskStore, Versioned,
+};
+use crate::task::record::TaskRecord;
+
+/// Tries of one call. With the waits between them about three seconds, so that a request through a gateway can still be
+/// answered in time.
+const TRIES: u32 = 5;
+/// Wait after the first failure; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Tries of a chunk. It is all there is of two seconds of somebody's recording, and nobody waits for it: with the waits
+/// about two minutes, which the queue behind it and the encoder's pauses bridge.
+const CHUNK_TRIES: u32 = 12;
+/// Longest wait.
+const MAX_WAIT: Duration = Duration::from_secs(15);
+
+/// A patient port.
+pub struct Retry<T: ?Sized> {
+    inner: Arc<T>,
+}
+
+impl Retry<dyn TaskStore> {
+    /// Patient task records.
+    pub fn tasks(inner: Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
+        Arc::new(Self { inner })
+    }
+}
+
+impl Retry<dyn ChunkStore> {
+    /// Patient chunks.
+    pub fn chunks(inner: Arc<dyn ChunkStore>) -> Arc<dyn ChunkStore> {
+        Arc::new(Self { inner })
+    }
+}
+
+impl Retry<dyn Continuation> {
+    /// Patient invocations.
+    pub fn continuation(inner: Arc<dyn Continuation>) -> Arc<dyn Continuation> {
+        Arc::new(Self { inner })
+    }
+}
+
+/// Half of the bound is certain, half is chance.
+fn wait(failures: u32) -> Duration {
+    let bound = (FIRST_WAIT * 2u32.saturating_pow(failures - 1)).min(MAX_WAIT);
+    let chance = (uuid::Uuid::new_v4().as_u64_pair().0 % 1024) as u32;
+    bound / 2 + bound * chance / 2048
+}
+
+async fn patiently<T>(tries: u32, mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut failures = 0;
+    loop {
+        match call().await {
+            Err(error) if error.kind.is_transient() && failures + 1 < tries => {
+                failures += 1;
+                tracing::warn!(op = error.op, key = error.key, failures, "failed for now; trying again");
+                tokio::time::sleep(wait(failures)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+#[async_trait]
+impl TaskStore for Retry<dyn TaskStore> {
+    async fn create(&self, record: &TaskRecord, now: u64) -> Result<Created, StoreError> {
+        let mut first = true;
+        patiently(TRIES, async || {
+            let repeated = !std::mem::replace(&mut first, false);
+            match self.inner.create(record, now).await? {
+                // Ours, from a try that failed after its effect.
+                Created::Exists(found) if repeated && found.record == *record => Ok(Created::New(found.version)),
+                created => Ok(created),
+            }
+        })
+        .await
+    }
+
+    async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError> {
+        patiently(TRIES, async || self.inner.load(id, now).await).await
+    }
+
+    async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
+        let mut first = true;
+        patiently(TRIES, async || {
+            let repeated = !std::mem::replace(&mut first, false);
+            let saved = self.inner.save(record, version).await?;
+            if saved.is_some() || !repeated {
+                return Ok(saved);
+            }
+            // Ours, from a try that failed after its effect; or somebody else's.
+            let found = self.inner.load(&record.id, 0).await?;
+            Ok(found.filter(|f| f.version == version + 1 && f.record == *record).map(|f| f.version))
+        })
+        .await
+    }
+
+    async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
+        let mut first = true;
+        patiently(TRIES, async || {
+            let repeated = !std::mem::replace(&mut first, false);
+            let deleted = self.inner.delete(id, version).await?;
+            Ok(deleted || repeated && self.inner.load(id, 0).await?.is_none())
+        })
+        .await
+    }
+
+    async fn list(&self, shelf: Shelf, limit: u32, after: Option<&Cursor>, now: u64) -> Result<TaskPage, StoreError> {
+        patiently(TRIES, async || self.inner.list(shelf, limit, after, now).await).await
+    }
+}
+
+#[async_trait]
+impl ChunkStore for Retry<dyn ChunkStore> {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        patiently(CHUNK_TRIES, async || self.inner.put(key, bytes.clone()).await).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        patiently(CHUNK_TRIES, async || self.inner.get(key).await).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        patiently(CHUNK_TRIES, async || self.inner.list(prefix).await).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        patiently(TRIES, async || self.inner.delete(key).await).await
+    }
+}
+
+#[async_trait]
+impl Continuation for Retry<dyn Continuation> {
+    async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError> {
+        // An invocation too many finds the task taken and ends.
+        patiently(TRIES, async || self.inner.invoke(event).await).await
+    }
+}
