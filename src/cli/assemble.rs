@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     match assemble(args) {
         Ok(saved) => {
-            println!("{}: {:.2} s, {:.1} MB", args.output.display(), saved.duration, saved.size as f64 / 1e6);
+            println!("{}: {:.2} s, {:.1} MB", saved.key, saved.duration, saved.size as f64 / 1e6);
             ExitCode::SUCCESS
         }
         Err(message) => {

@@ -202,7 +202,11 @@ impl Watcher for Terminal {
 }
 
 fn report(args: &Args, outcome: &Outcome, work: &Path) -> ExitCode {
-    let output = outcome.saved.as_ref().map(|_| args.output.display().to_string());
+    let output = outcome.saved.as_ref().map(|s| s.key.clone());
+    let wanted = args.output.display().to_string();
+    if let Some(output) = output.as_ref().filter(|o| !args.overwrite && **o != wanted) {
+        eprintln!("panorec: {wanted} was created by something else while recording; the recording is {output}");
+    }
     if args.json {
         let report = Report {
             output: output.clone(),

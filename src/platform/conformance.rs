@@ -1,7 +1,11 @@
 //! One suite that every adapter passes, so that no caller need know which one it has. Called by the adapters' tests; each
 //! function panics with what was expected.
 
-use super::{ChunkStore, HeadLastObject, StoreErrorKind};
+mod recordings;
+
+pub use recordings::{HeadLastPlace, head_last_object, recording_store};
+
+use super::{ChunkStore, StoreErrorKind};
 use bytes::Bytes;
 
 fn bytes(text: &str) -> Bytes {
@@ -82,45 +86,4 @@ async fn puts_and_deletes_at_once_do_not_disturb_each_other(store: &dyn ChunkSto
         }
     });
     futures_util::future::join_all(each).await;
-}
-
-/// A place for objects written head last: makes one by name, and reads what is visible under a name.
-pub trait HeadLastPlace {
-    /// A new object; it must not be visible before it is finished.
-    fn create(&self, name: &str) -> Box<dyn HeadLastObject>;
-    /// What is visible under the name.
-    fn read(&self, name: &str) -> Option<Vec<u8>>;
-    /// Everything that exists in the place, unfinished or temporary things included.
-    fn everything(&self) -> Vec<String>;
-}
-
-/// Demands of a [`HeadLastObject`] what its documentation promises. Finished objects of the names `one` to `four` stay.
-pub async fn head_last_object(place: &dyn HeadLastPlace) {
-    let alignment = place.create("probe").head_alignment();
-    assert!(alignment > 0);
-    let head = |blocks: u64, extra: usize| Bytes::from(vec![b'H'; (alignment * blocks) as usize + extra]);
-    let long: Bytes = (0..5_000_000u32).map(|n| (n % 253) as u8).collect();
-    for (name, head, payload) in [
-        ("one", head(1, 0), vec![bytes("payload"), bytes(""), bytes(" of "), bytes("three")]),
-        ("two", head(3, 0), vec![long.clone(), bytes("x"), long]),
-        ("three", head(0, 77), vec![bytes("a head of any length must do")]),
-        ("four", head(1, 0), vec![]),
-    ] {
-        let mut object = place.create(name);
-        for part in &payload {
-            object.append(part.clone()).await.expect("payload can be appended");
-        }
-        assert_eq!(place.read(name), None, "{name} is not visible before it is finished");
-        object.finish(head.clone(), "unused").await.expect("an object can be finished");
-        let expected = [vec![head], payload].concat().concat();
-        assert!(place.read(name).is_some_and(|got| got == expected), "{name} is head and payload");
-    }
-    let before = place.everything();
-    let mut aborted = place.create("aborted");
-    aborted.append(bytes("x")).await.expect("payload can be appended");
-    aborted.abort().await.expect("an object can be aborted");
-    let mut dropped = place.create("dropped");
-    dropped.append(bytes("x")).await.expect("payload can be appended");
-    drop(dropped);
-    assert_eq!(place.everything(), before, "what was not finished leaves nothing behind");
 }

@@ -35,7 +35,7 @@ async fn recover(store: &dyn ChunkStore, target: &Path) -> Option<RecoveryError>
         }
     }
     let head = recovery.head(file.head_alignment()).unwrap();
-    file.finish(head).await.unwrap();
+    file.finish(head, "").await.unwrap();
     ended
 }
 

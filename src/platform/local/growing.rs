@@ -13,6 +13,7 @@
 
 use super::medium::{Disk, Medium};
 use super::pending::Pending;
+use super::recordings::{Directories, MAX_RACES};
 use super::{blocking, store_error, unsupported};
 use crate::platform::{HeadLastObject, StoreError};
 use async_trait::async_trait;
@@ -40,11 +41,48 @@ const USUAL_BLOCK: u64 = 4096;
 /// Other names that are tried for a recording whose name was taken while it was made.
 const MAX_OTHER_NAMES: u32 = 1000;
 
-/// A file under `target` once it is finished. Dropped before that, it leaves nothing behind.
+/// A file that gets its name once it is finished. Dropped before that, it leaves nothing behind.
 pub struct GrowingFile {
     growing: Arc<Mutex<Option<Growing>>>,
-    target: PathBuf,
+    target: Target,
     alignment: u64,
+}
+
+/// What the file will be called.
+#[derive(Debug, Clone)]
+enum Target {
+    /// This, whatever it is called at the end.
+    Fixed(PathBuf),
+    /// A key below the root of a store.
+    Key(Arc<PathBuf>, super::recordings::Name),
+}
+
+impl Target {
+    /// The full path, with the name that was given at the end.
+    fn path(&self, last: &str) -> io::Result<PathBuf> {
+        match self {
+            Self::Fixed(path) => Ok(path.clone()),
+            Self::Key(root, name) => match name.key(last) {
+                Ok(key) => Ok(root.join(key)),
+                Err(reason) => refuse(io::ErrorKind::InvalidInput, reason),
+            },
+        }
+    }
+
+    /// What is returned for a path.
+    fn key(&self, path: &Path) -> String {
+        match self {
+            Self::Key(root, _) => path.strip_prefix(&**root).unwrap_or(path).display().to_string(),
+            Self::Fixed(_) => path.display().to_string(),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Fixed(path) => path.display().to_string(),
+            Self::Key(_, name) => name.to_string(),
+        }
+    }
 }
 
 struct Growing {
@@ -56,6 +94,8 @@ struct Growing {
     appends: u64,
     payload: u64,
     replace: bool,
+    /// Directories of a store that are no longer needed go when this goes: after `pending`, which may be in them.
+    kept: Option<Directories>,
 }
 
 impl GrowingFile {
@@ -68,22 +108,30 @@ impl GrowingFile {
     fn create_on(medium: Arc<dyn Medium>, target: &Path, replace: bool) -> Result<Self, StoreError> {
         let failed = |e| store_error("create", &target.display().to_string(), e);
         let target = acceptable(target, replace).map_err(failed)?;
-        let dir = directory(&target);
-        let pending = Pending::create(dir).map_err(|e| failed(explain(e, dir)))?;
-        let reserve = Some(tempfile::tempfile_in(dir).map_err(failed)?);
-        let mut growing = Growing { medium, pending, reserve, reserved: 0, appends: 0, payload: 0, replace };
-        growing.keep_reserve().map_err(failed)?;
+        let dir = directory(&target).to_path_buf();
+        let mut growing = Growing::create(medium, &dir).map_err(|e| failed(explain(e, &dir)))?;
+        growing.replace = replace;
+        Ok(Self::new(growing, Target::Fixed(target)))
+    }
+
+    /// An object of the store at `root`. Blocks.
+    pub(super) fn below(root: &Arc<PathBuf>, name: super::recordings::Name) -> io::Result<Self> {
+        let kept = Directories { root: root.clone(), dir: root.join(name.dir()) };
+        let made = kept.having(|| Growing::create(Arc::new(Disk), &kept.dir));
+        let mut growing = made.map_err(|e| explain(e, &kept.dir))?;
+        growing.kept = Some(kept);
+        Ok(Self::new(growing, Target::Key(root.clone(), name)))
+    }
+
+    fn new(growing: Growing, target: Target) -> Self {
         let alignment = rustix::fs::fstatfs(growing.pending.file()).map_or(0, |s| s.f_bsize.unsigned_abs());
         let believable = alignment.is_power_of_two() && alignment <= MAX_BLOCK;
-        Ok(Self {
-            growing: Arc::new(Mutex::new(Some(growing))),
-            target,
-            alignment: if believable { alignment } else { USUAL_BLOCK },
-        })
+        let alignment = if believable { alignment } else { USUAL_BLOCK };
+        Self { growing: Arc::new(Mutex::new(Some(growing))), target, alignment }
     }
 
     fn failed(&self, op: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
-        let name = self.target.display().to_string();
+        let name = self.target.shown();
         move |e| store_error(op, &name, e)
     }
 }
@@ -147,6 +195,15 @@ fn explain(error: io::Error, dir: &Path) -> io::Error {
 }
 
 impl Growing {
+    fn create(medium: Arc<dyn Medium>, dir: &Path) -> io::Result<Self> {
+        let pending = Pending::create(dir)?;
+        let reserve = Some(tempfile::tempfile_in(dir)?);
+        let mut growing =
+            Self { medium, pending, reserve, reserved: 0, appends: 0, payload: 0, replace: false, kept: None };
+        growing.keep_reserve()?;
+        Ok(growing)
+    }
+
     /// Reserves room for the head of what has been appended so far, ahead of need.
     fn keep_reserve(&mut self) -> io::Result<()> {
         let needed = (RESERVE_BASE + self.appends * RESERVE_PER_APPEND).next_multiple_of(RESERVE_STEP);
@@ -192,19 +249,24 @@ impl Growing {
         Ok(())
     }
 
-    fn finish(mut self, head: &[u8], target: &Path, alignment: u64) -> io::Result<()> {
+    /// Returns the path that it got.
+    fn finish(mut self, head: &[u8], target: &Path, alignment: u64) -> io::Result<PathBuf> {
         self.medium.truncate(self.pending.file(), self.payload)?;
         if let Some(reserve) = self.reserve.take() {
             self.medium.release(reserve);
         }
         if !(self.payload > 0 && self.insert(head, alignment)?) {
-            match self.copy(head, directory(target)) {
+            let copied = match &self.kept {
+                Some(kept) => kept.having(|| self.copy(head, &kept.dir)),
+                None => self.copy(head, directory(target)),
+            };
+            match copied {
                 Ok(copy) => self.pending = copy,
                 Err(_) => self.shift(head)?,
             }
         }
         self.pending.file().sync_data()?;
-        publish(self.pending, target, self.replace)
+        publish(self.pending, target, self.replace, self.kept.as_ref())
     }
 
     /// Way 1. `false` when the file system does not know it.
@@ -259,39 +321,43 @@ impl Growing {
     }
 }
 
-/// Gives the finished file its name, and flushes that. When the name was taken in the meantime, the recording is kept
-/// under another, and the error says which.
-fn publish(pending: Pending, target: &Path, replace: bool) -> io::Result<()> {
-    let flush = |dir: &Path| match File::open(dir).and_then(|d| d.sync_all()) {
-        Err(e) if !unsupported(&e) => Err(e),
-        _ => Ok(()),
-    };
-    let (error, mut pending) = match pending.publish(target, replace) {
-        Ok(()) => return flush(directory(target)),
-        Err(back) => back,
-    };
-    if error.kind() != io::ErrorKind::AlreadyExists {
-        return Err(error);
-    }
-    let part = |p: Option<&OsStr>| p.map(|p| p.to_string_lossy().into_owned());
-    let stem = part(target.file_stem()).unwrap_or_default();
-    let extension = part(target.extension()).map_or(String::new(), |e| format!(".{e}"));
-    for n in 1..=MAX_OTHER_NAMES {
-        let other = target.with_file_name(format!("{stem}-{n}{extension}"));
-        match pending.publish(&other, false) {
-            Ok(()) => {
-                flush(directory(target))?;
-                let reason = format!(
-                    "it was created by something else while recording; the recording is kept as `{}`",
-                    other.display()
-                );
-                return refuse(io::ErrorKind::AlreadyExists, reason);
+/// Gives the finished file its name, or another where that was taken in the meantime, and flushes that. Returns what it
+/// got.
+fn publish(mut pending: Pending, target: &Path, replace: bool, kept: Option<&Directories>) -> io::Result<PathBuf> {
+    let (mut taken, mut races) = (0, 0);
+    loop {
+        let name = if taken == 0 { target.to_path_buf() } else { other_name(target, taken) };
+        let (error, back) = match pending.publish(&name, replace) {
+            Ok(()) => return flush(directory(&name)).map(|()| name),
+            Err(back) => back,
+        };
+        pending = back;
+        match (error.kind(), kept) {
+            (io::ErrorKind::AlreadyExists, _) if taken < MAX_OTHER_NAMES => taken += 1,
+            // Somebody else's empty directory looks abandoned while its recording has no name yet.
+            (io::ErrorKind::NotFound, Some(kept)) if races < MAX_RACES => {
+                races += 1;
+                kept.make()?;
             }
-            Err((e, back)) if e.kind() == io::ErrorKind::AlreadyExists => pending = back,
-            Err((e, _)) => return Err(e),
+            _ => return Err(error),
         }
     }
-    Err(error)
+}
+
+fn flush(dir: &Path) -> io::Result<()> {
+    match File::open(dir).and_then(|d| d.sync_all()) {
+        Err(e) if !unsupported(&e) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// `NAME-n.EXT`, no longer than a part of a key may be.
+fn other_name(target: &Path, n: u32) -> PathBuf {
+    let part = |p: Option<&OsStr>| p.map(|p| p.to_string_lossy().into_owned());
+    let mut stem = part(target.file_stem()).unwrap_or_default();
+    let end = format!("-{n}{}", part(target.extension()).map_or(String::new(), |e| format!(".{e}")));
+    while stem.len() + end.len() > crate::platform::key::MAX_PART_BYTES && stem.pop().is_some() {}
+    target.with_file_name(stem + &end)
 }
 
 #[async_trait]
@@ -309,15 +375,14 @@ impl HeadLastObject for GrowingFile {
         done.await.map_err(self.failed("append to"))
     }
 
-    async fn finish(self: Box<Self>, head: Bytes, _name: &str) -> Result<String, StoreError> {
-        let failed = self.failed("finish");
-        let key = self.target.display().to_string();
-        let (growing, target, alignment) = (self.growing.clone(), self.target.clone(), self.alignment);
+    async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError> {
+        let path = self.target.path(name).map_err(self.failed("finish"))?;
+        let (growing, alignment) = (self.growing.clone(), self.alignment);
         let done = blocking(move || {
             let growing = growing.lock().unwrap_or_else(PoisonError::into_inner).take();
-            growing.ok_or(io::ErrorKind::NotFound)?.finish(&head, &target, alignment)
+            growing.ok_or(io::ErrorKind::NotFound)?.finish(&head, &path, alignment)
         });
-        done.await.map_err(failed).map(|()| key)
+        done.await.map(|path| self.target.key(&path)).map_err(self.failed("finish"))
     }
 
     async fn abort(self: Box<Self>) -> Result<(), StoreError> {

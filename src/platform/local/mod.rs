@@ -9,11 +9,13 @@ mod growing;
 mod invocations;
 mod medium;
 mod pending;
+mod recordings;
 
 pub use chunks::DirectoryChunkStore;
 pub use clock::SystemClock;
 pub use growing::GrowingFile;
 pub use invocations::ChildContinuation;
+pub use recordings::DirectoryRecordings;
 
 use super::{StoreError, StoreErrorKind};
 use rustix::io::Errno;
