@@ -2,8 +2,10 @@
 //! function panics with what was expected.
 
 mod recordings;
+mod tasks;
 
 pub use recordings::{HeadLastPlace, head_last_object, recording_store};
+pub use tasks::task_store;
 
 use super::{ChunkStore, StoreErrorKind};
 use bytes::Bytes;

@@ -10,12 +10,14 @@ mod invocations;
 mod medium;
 mod pending;
 mod recordings;
+mod tasks;
 
 pub use chunks::DirectoryChunkStore;
 pub use clock::SystemClock;
 pub use growing::GrowingFile;
 pub use invocations::ChildContinuation;
 pub use recordings::DirectoryRecordings;
+pub use tasks::SqliteTaskStore;
 
 use super::{StoreError, StoreErrorKind};
 use rustix::io::Errno;
