@@ -1,14 +1,14 @@
 //! The command line: `panorec VERB …`.
 
 mod assemble;
-//mod function;
-//pub mod gateway;
-//mod invoke;
+mod function;
+pub mod gateway;
+mod invoke;
 mod record;
-//mod serve;
+mod serve;
 mod terminal;
 mod values;
-//mod world;
+mod world;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,10 +31,10 @@ enum Verb {
     Record(record::Args),
     /// Make an MP4 file of what a recording that was killed has left behind
     Assemble(assemble::Args),
-    // The service on this machine: an HTTP gateway, stores in a directory, recorders as processes
-    //    Serve(serve::Args),
-    // Give one event to the service and print its answer
-    //    Invoke(invoke::Args),
+    /// The service on this machine: an HTTP gateway, stores in a directory, recorders as processes
+    Serve(serve::Args),
+    /// Give one event to the service and print its answer
+    Invoke(invoke::Args),
 }
 
 /// Runs the verb on the command line.
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
     }
     if crate::config::is_function() {
         terminal::init_log("info", true);
-        //        return function::run();
+        return function::run();
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -55,13 +55,13 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    let service = false;
+    let service = matches!(cli.verb, Verb::Serve(_) | Verb::Invoke(_));
     terminal::init_log(if service { "info" } else { "warn" }, service);
     match cli.verb {
         Verb::Record(args) => record::run(&args),
         Verb::Assemble(args) => assemble::run(&args),
-        //        Verb::Serve(args) => serve::run(args),
-        //        Verb::Invoke(args) => invoke::run(&args),
+        Verb::Serve(args) => serve::run(args),
+        Verb::Invoke(args) => invoke::run(&args),
     }
 }
 

@@ -48,7 +48,10 @@ pub fn run(args: Args) -> ExitCode {
 
 async fn serve(mut args: Args) -> Result<(), String> {
     if !args.listen.ip().is_loopback() && args.token.is_none() {
-        return Err(format!("--listen: {} is reachable by others; add --token so that not everybody can record", args.listen));
+        return Err(format!(
+            "--listen: {} is reachable by others; add --token so that not everybody can record",
+            args.listen
+        ));
     }
     let settings = config::settings().map_err(|e| e.to_string())?;
     let listener = TcpListener::bind(args.listen).await.map_err(|e| format!("--listen {}: {e}", args.listen))?;

@@ -10,10 +10,12 @@ use super::values;
 use crate::api::{Defaults, Service, ServiceConfig};
 use crate::config::{self, Settings};
 use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
-use crate::platform::aws::Aws;
-use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore, SystemClock};
+use crate::platform::local::{
+    ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore, SystemClock,
+};
 use crate::platform::retry::Retry;
 use crate::platform::{ChunkStore, Clock, Continuation, Platform, RecordingStore, TaskStore};
+use crate::task::spec::record_url;
 
 /// How long an invocation may take on a laptop if nothing else is said: what the cloud's platform allows.
 pub const INVOCATION_TIMEOUT: &str = "900s";
@@ -56,51 +58,22 @@ pub fn recordings_dir(data: &Path) -> PathBuf {
 }
 
 /// The service of a function: everything is in the cloud.
-pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
-    let missing = |name: &str, what: &str| format!("{name} is not set; set it to the name of {what}");
-    let table = settings.table.as_deref().ok_or_else(|| missing(config::TABLE, "the DynamoDB table"))?;
-    let bucket = settings.bucket.as_deref().ok_or_else(|| missing(config::BUCKET, "the bucket for recordings"))?;
-    let function = settings.function.as_deref().ok_or_else(|| missing("AWS_LAMBDA_FUNCTION_NAME", "the function"))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let aws = Aws::new(settings.region.as_deref(), Arc::clone(&clock)).await;
-    let raw = settings.bucket_raw.as_deref().unwrap_or(bucket);
-    let platform = Platform {
-        tasks: Retry::tasks(Arc::new(aws.tasks(table))),
-        chunks: Retry::chunks(Arc::new(aws.chunks(raw))),
-        mounted: mounted(settings)?,
-        recordings: Arc::new(aws.recordings(bucket, settings.domain.as_deref())),
-        continuation: Retry::continuation(Arc::new(aws.continuation(function))),
-        clock,
-    };
-    service(platform, settings, &[])
+pub async fn in_the_cloud(_settings: &Settings) -> Result<Service, String> {
+    Err("soon".into())
 }
 
 /// The service of a laptop; stores that are named in the cloud are there.
 pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service, String> {
-    std::fs::create_dir_all(&args.data)
-        .map_err(|e| format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display()))?;
+    std::fs::create_dir_all(&args.data).map_err(|e| {
+        format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display())
+    })?;
     let data = args.data.canonicalize().map_err(|e| format!("{}: {e}", args.data.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let aws = match settings.bucket.is_some() || settings.table.is_some() {
-        true => Some(Aws::new(settings.region.as_deref(), Arc::clone(&clock)).await),
-        false => None,
-    };
     let text = |e: crate::platform::StoreError| chain(&e);
-    let tasks: Arc<dyn TaskStore> = match (&aws, &settings.table) {
-        (Some(aws), Some(table)) => Arc::new(aws.tasks(table)),
-        _ => Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?),
-    };
-    let (chunks, recordings): (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>) = match (&aws, &settings.bucket) {
-        (Some(aws), Some(bucket)) => {
-            let raw = settings.bucket_raw.as_ref().unwrap_or(bucket);
-            (Arc::new(aws.chunks(raw)), Arc::new(aws.recordings(bucket, settings.domain.as_deref())))
-        }
-        _ => {
-            let base = args.public_url.clone().unwrap_or_default();
-            let recordings = DirectoryRecordings::new(&recordings_dir(&data), &base).map_err(text)?;
-            (Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?), Arc::new(recordings))
-        }
-    };
+    let tasks: Arc<dyn TaskStore> = Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?);
+    let recordings: Arc<dyn RecordingStore> =
+        Arc::new(DirectoryRecordings::new(&recordings_dir(&data), public_url(args)?).map_err(text)?);
+    let chunks: Arc<dyn ChunkStore> = Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?);
     let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
     let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data)));
     let platform = Platform {
@@ -112,6 +85,12 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
         clock,
     };
     service(platform, settings, &args.allow_addresses)
+}
+
+/// Where recordings can be fetched.
+fn public_url(args: &Args) -> Result<url::Url, String> {
+    let url = args.public_url.as_deref().unwrap_or("http://127.0.0.1:8080");
+    record_url(url).map_err(|e| format!("--public-url: {}", e.reason))
 }
 
 fn mounted(settings: &Settings) -> Result<Option<Arc<dyn ChunkStore>>, String> {

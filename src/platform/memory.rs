@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     ChunkStore, Clock, Continuation, Created, Cursor, HeadLastObject, Place, RecorderEvent, RecordingStore, Shelf,
-    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned, key,
+    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned, key, on_domain,
 };
 use crate::task::record::TaskRecord;
 
@@ -139,7 +139,7 @@ impl RecordingStore for MemoryRecordings {
     }
 
     fn url(&self, _place: &Place, key: &str, domain: Option<&str>) -> String {
-        format!("https://{}/{key}", domain.unwrap_or("memory.invalid"))
+        on_domain(domain.unwrap_or("memory.invalid"), key)
     }
 }
 

@@ -107,6 +107,15 @@ pub trait RecordingStore: Send + Sync {
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String;
 }
 
+/// Address of a key on a playback domain, percent-encoded part by part.
+pub fn on_domain(domain: &str, key: &str) -> String {
+    let Ok(mut url) = url::Url::parse(&format!("https://{domain}/")) else { return format!("https://{domain}/{key}") };
+    if let Ok(mut parts) = url.path_segments_mut() {
+        parts.pop_if_empty().extend(key.split('/'));
+    }
+    url.into()
+}
+
 /// A record as it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned {

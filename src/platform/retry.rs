@@ -56,85 +56,114 @@ fn wait(failures: u32) -> Duration {
     bound / 2 + bound * chance / 2048
 }
 
-async fn patiently<T>(tries: u32, mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let mut failures = 0;
-    loop {
-        match call().await {
-            Err(error) if error.kind.is_transient() && failures + 1 < tries => {
-                failures += 1;
-                tracing::warn!(op = error.op, key = error.key, failures, "failed for now; trying again");
-                tokio::time::sleep(wait(failures)).await;
-            }
-            other => return other,
-        }
+/// How much is left of it for one call.
+struct Patience {
+    failures: u32,
+    tries: u32,
+}
+
+impl Patience {
+    fn of(tries: u32) -> Self {
+        Self { failures: 0, tries }
     }
+
+    /// Whether the call was tried before, so that its effect may have happened.
+    fn repeated(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Waits after a failure that may pass; returns the error when it may not, or when it was the last try.
+    async fn after(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if !error.kind.is_transient() || self.failures + 1 >= self.tries {
+            return Err(error);
+        }
+        self.failures += 1;
+        tracing::warn!(op = error.op, key = error.key, failures = self.failures, "failed for now; trying again");
+        tokio::time::sleep(wait(self.failures)).await;
+        Ok(())
+    }
+}
+
+/// Tries a call until it goes well or patience is over.
+macro_rules! patiently {
+    ($tries:expr, $call:expr) => {{
+        let mut patience = Patience::of($tries);
+        loop {
+            match $call.await {
+                Err(error) => patience.after(error).await?,
+                ok => break ok,
+            }
+        }
+    }};
 }
 
 #[async_trait]
 impl TaskStore for Retry<dyn TaskStore> {
     async fn create(&self, record: &TaskRecord, now: u64) -> Result<Created, StoreError> {
-        let mut first = true;
-        patiently(TRIES, async || {
-            let repeated = !std::mem::replace(&mut first, false);
-            match self.inner.create(record, now).await? {
+        let mut patience = Patience::of(TRIES);
+        loop {
+            match self.inner.create(record, now).await {
                 // Ours, from a try that failed after its effect.
-                Created::Exists(found) if repeated && found.record == *record => Ok(Created::New(found.version)),
-                created => Ok(created),
+                Ok(Created::Exists(found)) if patience.repeated() && found.record == *record => {
+                    return Ok(Created::New(found.version));
+                }
+                Err(error) => patience.after(error).await?,
+                created => return created,
             }
-        })
-        .await
+        }
     }
 
     async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError> {
-        patiently(TRIES, async || self.inner.load(id, now).await).await
+        patiently!(TRIES, self.inner.load(id, now))
     }
 
     async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
-        let mut first = true;
-        patiently(TRIES, async || {
-            let repeated = !std::mem::replace(&mut first, false);
-            let saved = self.inner.save(record, version).await?;
-            if saved.is_some() || !repeated {
-                return Ok(saved);
+        let mut patience = Patience::of(TRIES);
+        loop {
+            match self.inner.save(record, version).await {
+                // Ours, from a try that failed after its effect; or somebody else's.
+                Ok(None) if patience.repeated() => {
+                    let found = self.load(&record.id, 0).await?;
+                    return Ok(found.filter(|f| f.version == version + 1 && f.record == *record).map(|f| f.version));
+                }
+                Err(error) => patience.after(error).await?,
+                saved => return saved,
             }
-            // Ours, from a try that failed after its effect; or somebody else's.
-            let found = self.inner.load(&record.id, 0).await?;
-            Ok(found.filter(|f| f.version == version + 1 && f.record == *record).map(|f| f.version))
-        })
-        .await
+        }
     }
 
     async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
-        let mut first = true;
-        patiently(TRIES, async || {
-            let repeated = !std::mem::replace(&mut first, false);
-            let deleted = self.inner.delete(id, version).await?;
-            Ok(deleted || repeated && self.inner.load(id, 0).await?.is_none())
-        })
-        .await
+        let mut patience = Patience::of(TRIES);
+        loop {
+            match self.inner.delete(id, version).await {
+                Ok(false) if patience.repeated() => return Ok(self.load(id, 0).await?.is_none()),
+                Err(error) => patience.after(error).await?,
+                deleted => return deleted,
+            }
+        }
     }
 
     async fn list(&self, shelf: Shelf, limit: u32, after: Option<&Cursor>, now: u64) -> Result<TaskPage, StoreError> {
-        patiently(TRIES, async || self.inner.list(shelf, limit, after, now).await).await
+        patiently!(TRIES, self.inner.list(shelf, limit, after, now))
     }
 }
 
 #[async_trait]
 impl ChunkStore for Retry<dyn ChunkStore> {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        patiently(CHUNK_TRIES, async || self.inner.put(key, bytes.clone()).await).await
+        patiently!(CHUNK_TRIES, self.inner.put(key, bytes.clone()))
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        patiently(CHUNK_TRIES, async || self.inner.get(key).await).await
+        patiently!(CHUNK_TRIES, self.inner.get(key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        patiently(CHUNK_TRIES, async || self.inner.list(prefix).await).await
+        patiently!(CHUNK_TRIES, self.inner.list(prefix))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        patiently(TRIES, async || self.inner.delete(key).await).await
+        patiently!(TRIES, self.inner.delete(key))
     }
 }
 
@@ -142,6 +171,6 @@ impl ChunkStore for Retry<dyn ChunkStore> {
 impl Continuation for Retry<dyn Continuation> {
     async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError> {
         // An invocation too many finds the task taken and ends.
-        patiently(TRIES, async || self.inner.invoke(event).await).await
+        patiently!(TRIES, self.inner.invoke(event))
     }
 }

@@ -39,7 +39,10 @@ impl Answer {
 pub fn request(address: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     headers.iter().for_each(|h| head.push_str(&format!("{h}\r\n")));
     stream.write_all(&[head.as_bytes(), b"\r\n", body].concat()).unwrap();
     let mut reader = BufReader::new(stream);

@@ -4,6 +4,7 @@ use crate::checks;
 use crate::gateway::{Gateway, request};
 use crate::judge::Evidence;
 use crate::run::Stage;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +16,8 @@ const COMMAND: Duration = Duration::from_secs(5);
 fn a_recording_is_started_steered_stopped_described_and_fetched() {
     let stage = Stage::new();
     let gateway = Gateway::start(&stage, &[], &[]);
-    let task = gateway.record("clock.html", json!({"Output": {"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}}}));
+    let task =
+        gateway.record("clock.html", json!({"Output": {"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}}}));
     let id = || json!({"TaskID": task});
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(3));
@@ -113,5 +115,25 @@ fn recordings_are_served_in_ranges_and_nothing_else_is() {
         let answer = request(&gateway.address, "GET", path, &[], b"");
         assert!(matches!(answer.status, 400..=405), "{path}: {}", answer.status);
     }
+    gateway.end();
+}
+
+#[test]
+fn what_a_killed_recorder_had_recorded_is_delivered() {
+    let stage = Stage::new();
+    let gateway = Gateway::start(&stage, &[], &[]);
+    let task = gateway.record("clock.html", json!({}));
+    gateway.until(&task, "recording");
+    thread::sleep(Duration::from_secs(6));
+    let recorders = gateway.recorders();
+    assert_eq!(recorders.len(), 1, "{recorders:?}");
+    kill_process(Pid::from_raw(recorders[0] as i32).unwrap(), Signal::KILL).unwrap();
+    let (done, _) = gateway.until(&task, "finished");
+    assert_eq!(done["Result"]["ErrorCode"], "RetriesExhausted", "{done}");
+    let file = gateway.download(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap());
+    let e = Evidence::of(&file).unwrap();
+    checks::container_of(&file, &e);
+    // Only what was still in the encoder is lost: a segment is 2.1 s.
+    assert!(e.probe.duration > 3.0, "{} s of 6", e.probe.duration);
     gateway.end();
 }

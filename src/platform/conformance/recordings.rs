@@ -79,7 +79,7 @@ async fn names_are_given_at_the_start_or_at_the_end(store: &dyn RecordingStore, 
         let place = at(dir, name);
         assert_eq!(record(store, &place, key, last).await, key);
         assert_eq!(seen.read(key).await, Some(format!("H{key}").into_bytes()), "{key}");
-        let url: url::Url = store.url(&place, key).parse().expect("an address");
+        let url: url::Url = store.url(&place, key, None).parse().expect("an address");
         let path = url.path().to_owned();
         assert!(path.is_ascii() && !path.contains(' ') && url.query().is_none(), "{url} is percent-encoded");
         assert!(path.ends_with(".mp4") || name.is_none(), "{url} ends as its key does");

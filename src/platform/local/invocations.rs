@@ -26,7 +26,10 @@ impl ChildContinuation {
     }
 
     fn start(&self, event: &RecorderEvent) -> io::Result<()> {
-        #[expect(clippy::disallowed_methods, reason = "an invocation is nobody's child to be ended with: it outlives us")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an invocation is nobody's child to be ended with: it outlives us"
+        )]
         let mut command = Command::new(&self.exe);
         command.arg("invoke").args(&self.args).arg("-").stdin(Stdio::piped()).stdout(Stdio::null());
         // SAFETY: setsid is async-signal-safe and touches nothing of ours.

@@ -1,7 +1,7 @@
 //! A directory as store of finished recordings: keys are paths below it.
 
 use super::{GrowingFile, blocking, store_error};
-use crate::platform::{HeadLastObject, Place, RecordingStore, StoreError, key};
+use crate::platform::{HeadLastObject, Place, RecordingStore, StoreError, key, on_domain};
 use async_trait::async_trait;
 use std::fmt;
 use std::io;
@@ -57,7 +57,10 @@ impl RecordingStore for DirectoryRecordings {
         }
     }
 
-    fn url(&self, _place: &Place, key: &str) -> String {
+    fn url(&self, _place: &Place, key: &str, domain: Option<&str>) -> String {
+        if let Some(domain) = domain {
+            return on_domain(domain, key);
+        }
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().push("recordings").extend(key.split('/'));
@@ -197,7 +200,7 @@ mod tests {
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/recordings/a%20b/100%25%3F%23.mp4"),
             ("https://h/rec/", "https://h/rec/recordings/a%20b/100%25%3F%23.mp4"),
         ] {
-            assert_eq!(store(base).store.url(&place, "a b/100%?#.mp4"), url);
+            assert_eq!(store(base).store.url(&place, "a b/100%?#.mp4", None), url);
         }
         let dir = tempfile::tempdir().unwrap();
         let error = DirectoryRecordings::new(dir.path(), "data:x".parse().unwrap()).unwrap_err();
