@@ -29,12 +29,14 @@ fn platform() -> Platform {
         recordings: Arc::new(MemoryRecordings::default()),
         continuation: Arc::new(MemoryContinuation::default()),
         clock: Arc::new(ManualClock::at(NOW)),
+        retries: Arc::default(),
     }
 }
 
 fn service(platform: &Platform) -> Service {
     let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
-    let config = RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: None };
+    let config =
+        RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: None, metrics: false };
     let studio = Arc::new(Replay { segments: 2, ..Replay::default() });
     let recorders = Arc::new(TaskRunner::new(platform.clone(), studio, config));
     let defaults = Defaults { max_limit_seconds: 36_000, mounted: false };

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::values;
@@ -76,13 +77,15 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
     let chunks: Arc<dyn ChunkStore> = Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?);
     let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
     let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data)));
+    let retries = Arc::default();
     let platform = Platform {
-        tasks: Retry::tasks(tasks),
-        chunks: Retry::chunks(chunks),
-        mounted: mounted(settings)?,
+        tasks: Retry::tasks(tasks, &retries),
+        chunks: Retry::chunks(chunks, &retries),
+        mounted: mounted(settings, &retries)?,
         recordings,
-        continuation: Retry::continuation(continuation),
+        continuation: Retry::continuation(continuation, &retries),
         clock,
+        retries,
     };
     service(platform, settings, &args.allow_addresses)
 }
@@ -93,10 +96,10 @@ fn public_url(args: &Args) -> Result<url::Url, String> {
     record_url(url).map_err(|e| format!("--public-url: {}", e.reason))
 }
 
-fn mounted(settings: &Settings) -> Result<Option<Arc<dyn ChunkStore>>, String> {
+fn mounted(settings: &Settings, retries: &Arc<AtomicU64>) -> Result<Option<Arc<dyn ChunkStore>>, String> {
     let Some(mount) = &settings.mount else { return Ok(None) };
     let store = DirectoryChunkStore::new(mount).map_err(|e| chain(&e))?;
-    Ok(Some(Retry::chunks(Arc::new(store))))
+    Ok(Some(Retry::chunks(Arc::new(store), retries)))
 }
 
 fn service(platform: Platform, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
@@ -109,6 +112,7 @@ fn service(platform: Platform, settings: &Settings, allowed: &[ipnet::IpNet]) ->
         allow_addresses: settings.allow_addresses.iter().chain(allowed).copied().collect(),
         keep_chunks: settings.keep_chunks,
         memory_mb: settings.memory_mb,
+        metrics: settings.function.is_some(),
     };
     let recorders = Arc::new(TaskRunner::new(platform.clone(), Arc::new(ChromiumStudio), runner));
     let defaults = Defaults { max_limit_seconds: settings.max_limit_seconds, mounted: platform.mounted.is_some() };

@@ -36,6 +36,8 @@ struct Told {
     out_of_time: bool,
     /// Somebody else has the task.
     fenced: bool,
+    /// Longest time between two renewals of the lease.
+    lease_age: Duration,
 }
 
 /// The desk of one recording.
@@ -68,6 +70,11 @@ impl<'a> Desk<'a> {
         self.told(|t| t.out_of_time)
     }
 
+    /// Longest time between two renewals of the lease.
+    pub fn lease_age(&self) -> Duration {
+        self.told(|t| t.lease_age)
+    }
+
     /// Works until the recording is over, and for ever if that is how long it takes.
     pub async fn work_for_ever(&self) {
         self.work().await;
@@ -88,7 +95,10 @@ impl<'a> Desk<'a> {
                 self.stop().await;
             }
             match self.round(renewed.elapsed() >= RENEW).await {
-                Ok(true) => renewed = Instant::now(),
+                Ok(true) => {
+                    self.told(|t| t.lease_age = t.lease_age.max(renewed.elapsed()));
+                    renewed = Instant::now();
+                }
                 Ok(false) => {}
                 Err(ChangeError::Refused(Refused::Fenced) | ChangeError::Unknown(_)) => {
                     tracing::warn!("the task was taken over; this invocation ends");

@@ -5,6 +5,7 @@ mod change;
 mod desk;
 mod lease;
 mod media;
+mod metrics;
 mod outcome;
 mod page;
 mod record;

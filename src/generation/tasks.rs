@@ -2,6 +2,7 @@
 //! what came of it. Another invocation may do any part of this again; only who holds the lease is heard.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use super::assemble::{AssembleError, assemble};
 use super::change::ChangeError;
 use super::desk::{Desk, name};
 use super::lease::Holder;
+use super::metrics::{self, Measured};
 use super::outcome::Saved;
 use super::record::{Job, Studio, Tools};
 use crate::delivery::recovery::RecoveryError;
@@ -64,6 +66,8 @@ pub struct RunnerConfig {
     pub keep_chunks: bool,
     /// Memory of the function, for what it costs.
     pub memory_mb: Option<u32>,
+    /// Standard output is read for metrics.
+    pub metrics: bool,
 }
 
 /// Recorders on a platform.
@@ -79,6 +83,7 @@ struct Product {
     failure: Option<Failure>,
     quality: Option<Quality>,
     chunks: Vec<String>,
+    lease_age: Duration,
 }
 
 #[async_trait]
@@ -110,6 +115,7 @@ impl TaskRunner {
     #[tracing::instrument(skip_all, fields(task_id = task, request_id = invocation.id, generation))]
     async fn perform(&self, task: &str, invocation: &Invocation) -> Result<Status, ChangeError> {
         let began = Instant::now();
+        let retried = self.platform.retries.load(Ordering::Relaxed);
         let (holder, record) = Holder::claim(&self.platform, task).await?;
         tracing::Span::current().record("generation", record.generation);
         tracing::info!(status = record.status.word(), "task taken");
@@ -129,6 +135,14 @@ impl TaskRunner {
             .await?;
         if !self.config.keep_chunks {
             remove(&*self.chunks(&record), &product.chunks).await;
+        }
+        if self.config.metrics {
+            let measured = Measured {
+                uploads: product.chunks.len() as u64,
+                retries: self.platform.retries.load(Ordering::Relaxed) - retried,
+                lease_age_ms: product.lease_age.as_millis() as u64,
+            };
+            println!("{}", metrics::line(&written, measured, self.platform.clock.now()));
         }
         tracing::info!(
             videos = written.result.videos.len(),
@@ -153,7 +167,13 @@ impl TaskRunner {
             return self.salvage(holder, record, left).await;
         }
         if record.status >= Status::Canceled {
-            return Ok(Product { saved: None, failure: None, quality: None, chunks: Vec::new() });
+            return Ok(Product {
+                saved: None,
+                failure: None,
+                quality: None,
+                chunks: Vec::new(),
+                lease_age: Duration::ZERO,
+            });
         }
         if record.generation > MAX_STARTS {
             let message = format!("the recorder ended without warning {MAX_STARTS} times before anything was recorded");
@@ -199,7 +219,13 @@ impl TaskRunner {
                     .into(),
             })
         });
-        Ok(Product { saved: outcome.saved, failure, quality: Some(outcome.quality), chunks: outcome.chunks })
+        Ok(Product {
+            saved: outcome.saved,
+            failure,
+            quality: Some(outcome.quality),
+            chunks: outcome.chunks,
+            lease_age: desk.lease_age(),
+        })
     }
 
     /// The file of chunks that were left behind.
@@ -216,9 +242,11 @@ impl TaskRunner {
             Err(error) => Err(error.into()),
         };
         match made {
-            Ok(saved) => Ok(Product { saved: Some(saved), failure, quality: None, chunks: left }),
+            Ok(saved) => {
+                Ok(Product { saved: Some(saved), failure, quality: None, chunks: left, lease_age: Duration::ZERO })
+            }
             Err(AssembleError::Recovery(RecoveryError::Nothing)) => {
-                Ok(Product { saved: None, failure, quality: None, chunks: left })
+                Ok(Product { saved: None, failure, quality: None, chunks: left, lease_age: Duration::ZERO })
             }
             // Tried again by whoever comes next.
             Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error.into()),
@@ -261,7 +289,13 @@ impl TaskRunner {
 }
 
 fn failed(code: FailureCode, message: String) -> Product {
-    Product { saved: None, failure: Some(Failure { code, message }), quality: None, chunks: Vec::new() }
+    Product {
+        saved: None,
+        failure: Some(Failure { code, message }),
+        quality: None,
+        chunks: Vec::new(),
+        lease_age: Duration::ZERO,
+    }
 }
 
 fn prefix(record: &TaskRecord) -> String {

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod retry;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -221,4 +222,6 @@ pub struct Platform {
     pub continuation: Arc<dyn Continuation>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Calls that were tried again, for metrics.
+    pub retries: Arc<AtomicU64>,
 }

@@ -2,6 +2,7 @@
 //! everybody at the same moment. Calls whose effect may have happened are looked at before they are repeated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,26 +27,27 @@ const MAX_WAIT: Duration = Duration::from_secs(15);
 /// A patient port.
 pub struct Retry<T: ?Sized> {
     inner: Arc<T>,
+    count: Arc<AtomicU64>,
 }
 
 impl Retry<dyn TaskStore> {
     /// Patient task records.
-    pub fn tasks(inner: Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
-        Arc::new(Self { inner })
+    pub fn tasks(inner: Arc<dyn TaskStore>, count: &Arc<AtomicU64>) -> Arc<dyn TaskStore> {
+        Arc::new(Self { inner, count: Arc::clone(count) })
     }
 }
 
 impl Retry<dyn ChunkStore> {
     /// Patient chunks.
-    pub fn chunks(inner: Arc<dyn ChunkStore>) -> Arc<dyn ChunkStore> {
-        Arc::new(Self { inner })
+    pub fn chunks(inner: Arc<dyn ChunkStore>, count: &Arc<AtomicU64>) -> Arc<dyn ChunkStore> {
+        Arc::new(Self { inner, count: Arc::clone(count) })
     }
 }
 
 impl Retry<dyn Continuation> {
     /// Patient invocations.
-    pub fn continuation(inner: Arc<dyn Continuation>) -> Arc<dyn Continuation> {
-        Arc::new(Self { inner })
+    pub fn continuation(inner: Arc<dyn Continuation>, count: &Arc<AtomicU64>) -> Arc<dyn Continuation> {
+        Arc::new(Self { inner, count: Arc::clone(count) })
     }
 }
 
@@ -57,14 +59,15 @@ fn wait(failures: u32) -> Duration {
 }
 
 /// How much is left of it for one call.
-struct Patience {
+struct Patience<'a> {
     failures: u32,
     tries: u32,
+    count: &'a AtomicU64,
 }
 
-impl Patience {
-    fn of(tries: u32) -> Self {
-        Self { failures: 0, tries }
+impl<'a> Patience<'a> {
+    fn of(tries: u32, count: &'a AtomicU64) -> Self {
+        Self { failures: 0, tries, count }
     }
 
     /// Whether the call was tried before, so that its effect may have happened.
@@ -78,6 +81,7 @@ impl Patience {
             return Err(error);
         }
         self.failures += 1;
+        self.count.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(op = error.op, key = error.key, failures = self.failures, "failed for now; trying again");
         tokio::time::sleep(wait(self.failures)).await;
         Ok(())
@@ -86,8 +90,8 @@ impl Patience {
 
 /// Tries a call until it goes well or patience is over.
 macro_rules! patiently {
-    ($tries:expr, $call:expr) => {{
-        let mut patience = Patience::of($tries);
+    ($self:ident, $tries:expr, $call:expr) => {{
+        let mut patience = Patience::of($tries, &$self.count);
         loop {
             match $call.await {
                 Err(error) => patience.after(error).await?,
@@ -100,7 +104,7 @@ macro_rules! patiently {
 #[async_trait]
 impl TaskStore for Retry<dyn TaskStore> {
     async fn create(&self, record: &TaskRecord, now: u64) -> Result<Created, StoreError> {
-        let mut patience = Patience::of(TRIES);
+        let mut patience = Patience::of(TRIES, &self.count);
         loop {
             match self.inner.create(record, now).await {
                 // Ours, from a try that failed after its effect.
@@ -114,11 +118,11 @@ impl TaskStore for Retry<dyn TaskStore> {
     }
 
     async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError> {
-        patiently!(TRIES, self.inner.load(id, now))
+        patiently!(self, TRIES, self.inner.load(id, now))
     }
 
     async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
-        let mut patience = Patience::of(TRIES);
+        let mut patience = Patience::of(TRIES, &self.count);
         loop {
             match self.inner.save(record, version).await {
                 // Ours, from a try that failed after its effect; or somebody else's.
@@ -133,7 +137,7 @@ impl TaskStore for Retry<dyn TaskStore> {
     }
 
     async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
-        let mut patience = Patience::of(TRIES);
+        let mut patience = Patience::of(TRIES, &self.count);
         loop {
             match self.inner.delete(id, version).await {
                 Ok(false) if patience.repeated() => return Ok(self.load(id, 0).await?.is_none()),
@@ -144,26 +148,26 @@ impl TaskStore for Retry<dyn TaskStore> {
     }
 
     async fn list(&self, shelf: Shelf, limit: u32, after: Option<&Cursor>, now: u64) -> Result<TaskPage, StoreError> {
-        patiently!(TRIES, self.inner.list(shelf, limit, after, now))
+        patiently!(self, TRIES, self.inner.list(shelf, limit, after, now))
     }
 }
 
 #[async_trait]
 impl ChunkStore for Retry<dyn ChunkStore> {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        patiently!(CHUNK_TRIES, self.inner.put(key, bytes.clone()))
+        patiently!(self, CHUNK_TRIES, self.inner.put(key, bytes.clone()))
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        patiently!(CHUNK_TRIES, self.inner.get(key))
+        patiently!(self, CHUNK_TRIES, self.inner.get(key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        patiently!(CHUNK_TRIES, self.inner.list(prefix))
+        patiently!(self, CHUNK_TRIES, self.inner.list(prefix))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        patiently!(TRIES, self.inner.delete(key))
+        patiently!(self, TRIES, self.inner.delete(key))
     }
 }
 
@@ -171,6 +175,6 @@ impl ChunkStore for Retry<dyn ChunkStore> {
 impl Continuation for Retry<dyn Continuation> {
     async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError> {
         // An invocation too many finds the task taken and ends.
-        patiently!(TRIES, self.inner.invoke(event))
+        patiently!(self, TRIES, self.inner.invoke(event))
     }
 }

@@ -33,7 +33,7 @@ fn a_recording_is_started_steered_stopped_described_and_fetched() {
     assert_eq!(listed["Tasks"][0]["TaskID"], task.as_str());
     gateway.good("Stop", id());
     let (done, _) = gateway.until(&task, "finished");
-    assert_eq!(stage.server.asked("clock.html"), 2, "loaded once and refreshed once");
+    assert_eq!(stage.server.asked("room.html"), 2, "loaded once and refreshed once");
     let video = &done["Result"]["Videos"][0];
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
     assert_eq!(video["Filename"], "algebra.mp4");

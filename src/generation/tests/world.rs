@@ -42,6 +42,7 @@ impl World {
             recordings: Arc::new(recordings.clone()),
             continuation: Arc::clone(&continuation) as _,
             clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
+            retries: Arc::default(),
         };
         let studio = Arc::new(Replay { segments, ..Replay::default() });
         Self { platform, recordings, continuation, studio }
@@ -57,7 +58,13 @@ impl World {
 
     pub fn runner(&self, platform: &Platform) -> TaskRunner {
         let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
-        let config = RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: Some(2048) };
+        let config = RunnerConfig {
+            tools,
+            allow_addresses: Vec::new(),
+            keep_chunks: false,
+            memory_mb: Some(2048),
+            metrics: false,
+        };
         TaskRunner::new(platform.clone(), Arc::clone(&self.studio) as _, config)
     }
 
