@@ -1,8 +1,9 @@
-//! The laptop: directories and files.
+//! The laptop: directories, files and processes.
 //!
 //! Files that are not finished have no name (`pending`), so a recorder that is killed leaves no rubbish. All blocking
 //! calls run on the runtime's blocking threads.
 
+mod children;
 mod chunks;
 mod clock;
 mod growing;
@@ -12,6 +13,7 @@ mod pending;
 mod recordings;
 mod tasks;
 
+pub use children::ChildContinuation;
 pub use chunks::DirectoryChunkStore;
 pub use clock::SystemClock;
 pub use growing::GrowingFile;
