@@ -14,7 +14,8 @@ use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
 use crate::platform::local::{
     ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore, SystemClock,
 };
-use crate::platform::retry::Retry;
+use crate::platform::clock::SystemClock;
+use crate::platform::retry::Retrying;
 use crate::platform::{ChunkStore, Clock, Continuation, Platform, RecordingStore, TaskStore};
 use crate::task::spec::record_url;
 
@@ -76,14 +77,14 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
         Arc::new(DirectoryRecordings::new(&recordings_dir(&data), public_url(args)?).map_err(text)?);
     let chunks: Arc<dyn ChunkStore> = Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?);
     let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
-    let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data)));
+    let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data), None));
     let retries = Arc::default();
     let platform = Platform {
-        tasks: Retry::tasks(tasks, &retries),
-        chunks: Retry::chunks(chunks, &retries),
+        tasks: Arc::new(Retrying::new(tasks, &retries)),
+        chunks: Arc::new(Retrying::new(chunks, &retries)),
         mounted: mounted(settings, &retries)?,
         recordings,
-        continuation: Retry::continuation(continuation, &retries),
+        continuation: Arc::new(Retrying::new(continuation, &retries)),
         clock,
         retries,
     };
@@ -99,7 +100,7 @@ fn public_url(args: &Args) -> Result<url::Url, String> {
 fn mounted(settings: &Settings, retries: &Arc<AtomicU64>) -> Result<Option<Arc<dyn ChunkStore>>, String> {
     let Some(mount) = &settings.mount else { return Ok(None) };
     let store = DirectoryChunkStore::new(mount).map_err(|e| chain(&e))?;
-    Ok(Some(Retry::chunks(Arc::new(store), retries)))
+    Ok(Some(Arc::new(Retrying::new(Arc::new(store), retries))))
 }
 
 fn service(platform: Platform, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {

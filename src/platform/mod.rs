@@ -2,7 +2,9 @@
 //!
 //! Ports are small and decide nothing. Every error says whether the effect may have happened.
 
+pub mod clock;
 pub mod conformance;
+pub mod faults;
 pub mod key;
 pub mod local;
 pub mod memory;

@@ -5,9 +5,7 @@
 
 mod children;
 mod chunks;
-mod clock;
 mod growing;
-mod invocations;
 mod medium;
 mod pending;
 mod recordings;
@@ -15,9 +13,7 @@ mod tasks;
 
 pub use children::ChildContinuation;
 pub use chunks::DirectoryChunkStore;
-pub use clock::SystemClock;
 pub use growing::GrowingFile;
-pub use invocations::ChildContinuation;
 pub use recordings::DirectoryRecordings;
 pub use tasks::SqliteTaskStore;
 

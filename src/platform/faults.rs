@@ -1,0 +1,197 @@
+//! Failures on demand: a decorator for every port, driven by one count over all of them, so that a test can let each
+//! single call of a whole recording fail.
+
+use super::{
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Place, Platform, RecorderEvent, RecordingStore, Shelf,
+    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
+};
+use crate::task::record::TaskRecord;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// When a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing happened.
+    Before,
+    /// It happened, and the caller does not know.
+    After,
+}
+
+/// Which calls fail. They count from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// None: the calls are only counted.
+    None,
+    /// This one.
+    One(u64, Moment),
+    /// All of these, before their effect.
+    Outage(Range<u64>),
+}
+
+/// The count of calls, and the plan.
+#[derive(Debug)]
+pub struct Faults {
+    plan: Plan,
+    calls: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Faults {
+    /// A plan at its beginning.
+    pub fn new(plan: Plan) -> Arc<Self> {
+        Arc::new(Self { plan, calls: AtomicU64::new(0), failed: AtomicU64::new(0) })
+    }
+
+    /// Calls so far, failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Calls that this has let fail so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Everything outside, with failures.
+    pub fn around(self: &Arc<Self>, platform: Platform) -> Platform {
+        Platform {
+            tasks: Arc::new(Faulty::new(platform.tasks, self)),
+            chunks: Arc::new(Faulty::new(platform.chunks, self)),
+            mounted: platform.mounted.map(|chunks| Arc::new(Faulty::new(chunks, self)) as Arc<dyn ChunkStore>),
+            recordings: Arc::new(Faulty::new(platform.recordings, self)),
+            continuation: Arc::new(Faulty::new(platform.continuation, self)),
+            clock: platform.clock,
+            retries: platform.retries,
+        }
+    }
+
+    fn next(&self) -> Option<Moment> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let fails = match &self.plan {
+            Plan::None => None,
+            Plan::One(one, moment) => (*one == number).then_some(*moment),
+            Plan::Outage(span) => span.contains(&number).then_some(Moment::Before),
+        };
+        self.failed.fetch_add(fails.is_some().into(), Ordering::Relaxed);
+        fails
+    }
+
+    /// Makes a call, or fails it.
+    async fn call<T>(
+        &self,
+        op: &'static str,
+        key: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let when = match self.next() {
+            None => return call.await,
+            Some(Moment::Before) => "before",
+            Some(Moment::After) => call.await.map(|_| "after")?,
+        };
+        let source = io::Error::other(format!("a failure was injected {when} the effect"));
+        Err(StoreError { op, key: key.into(), kind: StoreErrorKind::Unavailable, source })
+    }
+}
+
+/// A port whose calls may fail.
+pub struct Faulty<P: ?Sized> {
+    port: Arc<P>,
+    faults: Arc<Faults>,
+}
+
+impl<P: ?Sized> Faulty<P> {
+    /// `port`, with failures.
+    pub fn new(port: Arc<P>, faults: &Arc<Faults>) -> Self {
+        Self { port, faults: faults.clone() }
+    }
+}
+
+#[async_trait]
+impl<P: TaskStore + ?Sized> TaskStore for Faulty<P> {
+    async fn create(&self, record: &TaskRecord, now: u64) -> Result<Created, StoreError> {
+        self.faults.call("create", &record.id, self.port.create(record, now)).await
+    }
+    async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError> {
+        self.faults.call("load", id, self.port.load(id, now)).await
+    }
+    async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
+        self.faults.call("save", &record.id, self.port.save(record, version)).await
+    }
+    async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
+        self.faults.call("delete", id, self.port.delete(id, version)).await
+    }
+    async fn list(&self, shelf: Shelf, limit: u32, after: Option<&Cursor>, now: u64) -> Result<TaskPage, StoreError> {
+        self.faults.call("list", "tasks", self.port.list(shelf, limit, after, now)).await
+    }
+}
+
+#[async_trait]
+impl<P: ChunkStore + ?Sized> ChunkStore for Faulty<P> {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.faults.call("put", key, self.port.put(key, bytes)).await
+    }
+    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        self.faults.call("get", key, self.port.get(key)).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.faults.call("list", prefix, self.port.list(prefix)).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.faults.call("delete", key, self.port.delete(key)).await
+    }
+}
+
+#[async_trait]
+impl<P: RecordingStore + ?Sized> RecordingStore for Faulty<P> {
+    async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        let object = self.faults.call("create", &place.dir, self.port.create(place)).await?;
+        Ok(Box::new(FaultyObject { object, faults: self.faults.clone() }))
+    }
+    fn url(&self, place: &Place, key: &str) -> String {
+        self.port.url(place, key)
+    }
+}
+
+struct FaultyObject {
+    object: Box<dyn HeadLastObject>,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl HeadLastObject for FaultyObject {
+    fn head_alignment(&self) -> u64 {
+        self.object.head_alignment()
+    }
+    /// Fails before the effect only: after an error nothing of the payload may be there.
+    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
+        let Self { object, faults } = self;
+        match faults.next() {
+            None => object.append(payload).await,
+            Some(Moment::Before | Moment::After) => {
+                let source = io::Error::other("a failure was injected before the effect");
+                Err(StoreError { op: "append to", key: String::new(), kind: StoreErrorKind::Unavailable, source })
+            }
+        }
+    }
+    async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError> {
+        self.faults.call("finish", name, self.object.finish(head, name)).await
+    }
+    async fn abort(self: Box<Self>) -> Result<(), StoreError> {
+        self.faults.call("abort", "", self.object.abort()).await
+    }
+}
+
+#[async_trait]
+impl<P: Continuation + ?Sized> Continuation for Faulty<P> {
+    async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError> {
+        self.faults.call("invoke for", &event.task, self.port.invoke(event)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
