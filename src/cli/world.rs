@@ -11,10 +11,8 @@ use super::values;
 use crate::api::{Defaults, Service, ServiceConfig};
 use crate::config::{self, Settings};
 use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
-use crate::platform::local::{
-    ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore, SystemClock,
-};
 use crate::platform::clock::SystemClock;
+use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore};
 use crate::platform::retry::Retrying;
 use crate::platform::{ChunkStore, Clock, Continuation, Platform, RecordingStore, TaskStore};
 use crate::task::spec::record_url;
@@ -83,7 +81,7 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
         tasks: Arc::new(Retrying::new(tasks, &retries)),
         chunks: Arc::new(Retrying::new(chunks, &retries)),
         mounted: mounted(settings, &retries)?,
-        recordings,
+        recordings: Arc::new(Retrying::new(recordings, &retries)),
         continuation: Arc::new(Retrying::new(continuation, &retries)),
         clock,
         retries,

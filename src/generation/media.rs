@@ -56,6 +56,23 @@ pub struct MediaEnd {
     pub encoder: Result<(), EncoderError>,
     /// Why not everything was kept.
     pub error: Option<MediaError>,
+    /// The file could not be reached for a moment. Every segment is in the chunk store, so it can be made of those.
+    lost_file: bool,
+}
+
+/// What became of the file.
+pub enum Made {
+    /// It is there.
+    File {
+        /// Its key.
+        key: String,
+        /// Bytes.
+        size: u64,
+    },
+    /// It could not be reached; all of it is in the chunk store.
+    Elsewhere,
+    /// There is nothing to make one of.
+    Nothing,
 }
 
 /// Stores everything from `outputs` until they end.
@@ -64,7 +81,7 @@ pub async fn write(
     mut outputs: mpsc::Receiver<EncoderOutput>,
     status: watch::Sender<MediaStatus>,
 ) -> MediaEnd {
-    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None };
+    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None, lost_file: false };
     while let Some(output) = outputs.recv().await {
         let result = match output {
             EncoderOutput::Ended(result) => {
@@ -109,7 +126,15 @@ impl MediaEnd {
         let step = movie.prepare(&segment)?;
         let payload = step.payload();
         let bytes = payload.len() as u64;
-        self.media.target.append(payload).await?;
+        if !self.lost_file {
+            match self.media.target.append(payload).await {
+                Err(error) if error.kind.is_transient() => {
+                    tracing::warn!(error = %super::chain(&error), "file not reached; it will be made of its chunks");
+                    self.lost_file = true;
+                }
+                appended => appended?,
+            }
+        }
         step.commit();
         Ok(bytes)
     }
@@ -125,20 +150,30 @@ impl MediaEnd {
     }
 
     /// Puts the file together under `name` if it has none. Without media or without a name nothing is left behind.
-    /// Returns the file's key and size, or `None` when there is no file.
-    pub async fn finish(self, end: u64, name: Option<&str>) -> Result<Option<(String, u64)>, MediaError> {
+    pub async fn finish(self, end: u64, name: Option<&str>) -> Result<Made, MediaError> {
         let target = self.media.target;
+        if self.lost_file && name.is_some() {
+            // What it was for is in the chunks.
+            let _ = target.abort().await;
+            return Ok(Made::Elsewhere);
+        }
         let recorded = end.min(self.movie.as_ref().map_or(0, Movie::recorded));
         match (self.movie, name) {
             (Some(movie), Some(name)) if recorded > 0 => {
                 let head = movie.head(recorded, target.head_alignment())?;
                 let size = head.len() as u64 + movie.payload();
-                let key = target.finish(head, name).await?;
-                Ok(Some((key, size)))
+                match target.finish(head, name).await {
+                    Ok(key) => Ok(Made::File { key, size }),
+                    Err(error) if error.kind.is_transient() => {
+                        tracing::warn!(error = %super::chain(&error), "file not finished; it will be made of its chunks");
+                        Ok(Made::Elsewhere)
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
             _ => {
                 target.abort().await?;
-                Ok(None)
+                Ok(Made::Nothing)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::media::{MediaEnd, MediaError};
+use super::media::{Made, MediaEnd, MediaError};
 use super::page::PageError;
 use super::record::Watcher;
 use crate::recording::capture::{CaptureEnd, CaptureError};
@@ -68,6 +68,8 @@ pub struct Outcome {
     /// Keys of chunks that are not needed any more once the file is known to whoever needs it. Empty without a file:
     /// then they are all there is.
     pub chunks: Vec<String>,
+    /// The file could not be reached; the chunks hold all of it.
+    pub only_chunks: bool,
 }
 
 /// Why a recording cannot go on.
@@ -141,6 +143,7 @@ pub(super) async fn conclude(
     let mut saved = None;
     let mut kept = 0;
     let mut chunks = Vec::new();
+    let mut only_chunks = false;
     let name = watcher.finishing(stopped).await;
     match writer.await {
         Ok(mut media) => {
@@ -154,11 +157,12 @@ pub(super) async fn conclude(
             kept = end.min(media.recorded());
             let keys = media.keys();
             match media.finish(end, name.as_deref()).await {
-                Ok(Some((key, size))) => {
+                Ok(Made::File { key, size }) => {
                     saved = Some(Saved { key, duration: seconds(kept), size });
                     chunks = keys;
                 }
-                Ok(None) => {}
+                Ok(Made::Elsewhere) => only_chunks = true,
+                Ok(Made::Nothing) => {}
                 Err(error) => troubles.push(error.into()),
             }
         }
@@ -171,7 +175,7 @@ pub(super) async fn conclude(
         stopped = Stopped::Failed;
     }
     let quality = capture.map(|capture| measure(capture, kept, gaps, reduced_seconds)).unwrap_or_default();
-    Outcome { stopped, saved, quality, timings, failure: troubles.first().map(Trouble::failure), chunks }
+    Outcome { stopped, saved, quality, timings, failure: troubles.first().map(Trouble::failure), chunks, only_chunks }
 }
 
 fn measure(capture: CaptureEnd, kept: u64, gaps: Vec<Gap>, reduced_seconds: u64) -> Quality {

@@ -78,6 +78,7 @@ pub struct TaskRunner {
 }
 
 /// What came of a task's recording.
+#[derive(Default)]
 struct Product {
     saved: Option<Saved>,
     failure: Option<Failure>,
@@ -164,7 +165,7 @@ impl TaskRunner {
             _ => self.chunks(record).list(&prefix(record)).await?,
         };
         if !left.is_empty() {
-            return self.salvage(holder, record, left).await;
+            return self.salvage(holder, record).await;
         }
         if record.status >= Status::Canceled {
             return Ok(Product {
@@ -194,6 +195,8 @@ impl TaskRunner {
         };
         let target = match self.platform.recordings.create(&place(record)).await {
             Ok(target) => target,
+            // Tried again by whoever comes next.
+            Err(error) if error.kind.is_transient() => return Err(error.into()),
             Err(error) => return Ok(failed(FailureCode::UploadFailed, super::chain(&error))),
         };
         let job = Job {
@@ -219,37 +222,36 @@ impl TaskRunner {
                     .into(),
             })
         });
-        Ok(Product {
-            saved: outcome.saved,
-            failure,
-            quality: Some(outcome.quality),
-            chunks: outcome.chunks,
-            lease_age: desk.lease_age(),
-        })
+        let made = match outcome.only_chunks {
+            true => self.assemble(record).await?,
+            false => Product { saved: outcome.saved, chunks: outcome.chunks, ..Product::default() },
+        };
+        let lease_age = desk.lease_age();
+        Ok(Product { failure: made.failure.clone().or(failure), quality: Some(outcome.quality), lease_age, ..made })
     }
 
-    /// The file of chunks that were left behind.
-    async fn salvage(&self, holder: &Holder, record: &TaskRecord, left: Vec<String>) -> Result<Product, ChangeError> {
-        let stopped = record.status >= Status::Canceled;
-        let now = holder.persist(PATIENCE, |task, now| task.deliver(StatusEvent::Assembling, now)).await?;
-        let failure = (!stopped).then(|| Failure {
+    /// Makes the file of what a recorder left behind.
+    async fn salvage(&self, holder: &Holder, record: &TaskRecord) -> Result<Product, ChangeError> {
+        let failure = (record.status < Status::Canceled).then(|| Failure {
             code: FailureCode::RetriesExhausted,
             message: "the recorder ended without warning; what it had recorded is kept".into(),
         });
-        let stopped = now.stopped.unwrap_or_else(|| self.platform.clock.now());
-        let made = match self.platform.recordings.create(&place(record)).await {
-            Ok(target) => assemble(&*self.chunks(record), &prefix(record), target, &name(stopped)).await,
-            Err(error) => Err(error.into()),
-        };
-        match made {
-            Ok(saved) => {
-                Ok(Product { saved: Some(saved), failure, quality: None, chunks: left, lease_age: Duration::ZERO })
-            }
-            Err(AssembleError::Recovery(RecoveryError::Nothing)) => {
-                Ok(Product { saved: None, failure, quality: None, chunks: left, lease_age: Duration::ZERO })
-            }
+        let record = holder.persist(PATIENCE, |task, now| task.deliver(StatusEvent::Assembling, now)).await?;
+        let made = self.assemble(&record).await?;
+        Ok(Product { failure: made.failure.clone().or(failure), ..made })
+    }
+
+    /// The file of a task's chunks.
+    async fn assemble(&self, record: &TaskRecord) -> Result<Product, StoreError> {
+        let stopped = record.stopped.unwrap_or_else(|| self.platform.clock.now());
+        let chunks = self.chunks(record);
+        let left = chunks.list(&prefix(record)).await?;
+        let target = self.platform.recordings.create(&place(record)).await?;
+        match assemble(&*chunks, &prefix(record), target, &name(stopped)).await {
+            Ok(saved) => Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
+            Err(AssembleError::Recovery(RecoveryError::Nothing)) => Ok(Product { chunks: left, ..Product::default() }),
             // Tried again by whoever comes next.
-            Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error.into()),
+            Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error),
             Err(error) => Ok(failed(FailureCode::UploadFailed, super::chain(&error))),
         }
     }

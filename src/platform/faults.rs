@@ -152,8 +152,8 @@ impl<P: RecordingStore + ?Sized> RecordingStore for Faulty<P> {
         let object = self.faults.call("create", &place.dir, self.port.create(place)).await?;
         Ok(Box::new(FaultyObject { object, faults: self.faults.clone() }))
     }
-    fn url(&self, place: &Place, key: &str) -> String {
-        self.port.url(place, key)
+    fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
+        self.port.url(place, key, domain)
     }
 }
 

@@ -92,12 +92,20 @@ type Objects = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
 /// Chunks.
 #[derive(Default, Clone)]
-pub struct MemoryChunkStore(Objects);
+pub struct MemoryChunkStore(Objects, Arc<AtomicU64>);
+
+impl MemoryChunkStore {
+    /// Puts that went well so far.
+    pub fn puts(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
+    }
+}
 
 #[async_trait]
 impl ChunkStore for MemoryChunkStore {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         checked("put", key)?;
+        self.1.fetch_add(1, Ordering::SeqCst);
         lock(&self.0).insert(key.into(), bytes);
         Ok(())
     }

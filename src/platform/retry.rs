@@ -4,8 +4,8 @@
 //! twice is looked up first: an own record counts as added, an own change as saved, an absent record as removed.
 
 use super::{
-    ChunkStore, Continuation, Created, Cursor, RecorderEvent, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore,
-    Versioned,
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Place, RecorderEvent, RecordingStore, Shelf, StoreError,
+    StoreErrorKind, TaskPage, TaskStore, Versioned,
 };
 use crate::task::record::TaskRecord;
 use async_trait::async_trait;
@@ -199,6 +199,18 @@ impl<P: ChunkStore + ?Sized> ChunkStore for Retrying<P> {
     }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         repeat(self.attempts(ATTEMPTS), || self.port.delete(key)).await
+    }
+}
+
+#[async_trait]
+impl<P: RecordingStore + ?Sized> RecordingStore for Retrying<P> {
+    /// What a failed attempt may have begun is invisible and goes by itself.
+    async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        repeat(self.attempts(ATTEMPTS), || self.port.create(place)).await
+    }
+
+    fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
+        self.port.url(place, key, domain)
     }
 }
 

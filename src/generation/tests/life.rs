@@ -10,6 +10,15 @@ use crate::task::status::Status;
 use super::studio::SEGMENT;
 use super::world::{TASK, World};
 
+/// Length of the one file that is visible, if there is one; it must be whole.
+pub fn length(world: &World) -> Option<u64> {
+    let files = world.recordings.visible();
+    let bytes = files.values().next()?;
+    let file = validate(bytes, bytes.len() as u64).unwrap();
+    assert_eq!(file.scale, 48_000);
+    Some(file.duration)
+}
+
 /// The one file that is visible must be a whole MP4 of so many segments.
 fn one_file(world: &World, segments: u64) {
     let files = world.recordings.visible();

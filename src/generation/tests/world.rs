@@ -23,6 +23,7 @@ impl Clock for RuntimeClock {
 /// A world of its own for each test.
 pub struct World {
     pub platform: Platform,
+    pub chunks: MemoryChunkStore,
     pub recordings: MemoryRecordings,
     pub continuation: Arc<MemoryContinuation>,
     pub studio: Arc<Replay>,
@@ -33,11 +34,12 @@ pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
 impl World {
     /// A page that ends its recording after so many segments.
     pub fn of(segments: u64) -> Self {
+        let chunks = MemoryChunkStore::default();
         let recordings = MemoryRecordings::default();
         let continuation = Arc::new(MemoryContinuation::default());
         let platform = Platform {
             tasks: Arc::new(MemoryTaskStore::default()),
-            chunks: Arc::new(MemoryChunkStore::default()),
+            chunks: Arc::new(chunks.clone()),
             mounted: None,
             recordings: Arc::new(recordings.clone()),
             continuation: Arc::clone(&continuation) as _,
@@ -45,7 +47,7 @@ impl World {
             retries: Arc::default(),
         };
         let studio = Arc::new(Replay { segments, ..Replay::default() });
-        Self { platform, recordings, continuation, studio }
+        Self { platform, chunks, recordings, continuation, studio }
     }
 
     /// A stored task that nobody works on yet.

@@ -25,6 +25,7 @@ fn local(dir: &Path, invoked: &Arc<Invoked>) -> Platform {
         recordings: Arc::new(DirectoryRecordings::new(&dir.join("out"), "http://h".parse().unwrap()).unwrap()),
         continuation: invoked.clone(),
         clock: Arc::new(SystemClock),
+        retries: Arc::default(),
     }
 }
 

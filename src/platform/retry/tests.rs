@@ -24,7 +24,7 @@ fn rig(plan: Plan) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let plain = Arc::new(SqliteTaskStore::open(&dir.path().join("tasks.db")).unwrap());
     let faults = Faults::new(plan);
-    let tried = Retrying::new(Arc::new(Faulty::new(plain.clone(), &faults)));
+    let tried = Retrying::new(Arc::new(Faulty::new(plain.clone(), &faults)), &Arc::default());
     Rig { tried, faults, plain, _dir: dir }
 }
 
@@ -62,7 +62,7 @@ async fn what_cannot_go_well_later_is_not_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let plain = Arc::new(DirectoryChunkStore::new(dir.path()).unwrap());
     let faults = Faults::new(Plan::None);
-    let tried = Retrying::new(Arc::new(Faulty::new(plain, &faults)));
+    let tried = Retrying::new(Arc::new(Faulty::new(plain, &faults)), &Arc::default());
     assert_eq!(tried.get("none").await.unwrap_err().kind, StoreErrorKind::NotFound);
     assert_eq!(tried.put("../x", Bytes::new()).await.unwrap_err().kind, StoreErrorKind::Refused);
     assert_eq!(faults.calls(), 2);
@@ -80,7 +80,8 @@ async fn chunks_survive_a_failure_of_any_call() {
         let plain = Arc::new(DirectoryChunkStore::new(dir.path()).unwrap());
         for moment in [Moment::Before, Moment::After] {
             let faults = Faults::new(Plan::One(call, moment));
-            conformance::chunk_store(&Retrying::new(Arc::new(Faulty::new(plain.clone(), &faults)))).await;
+            conformance::chunk_store(&Retrying::new(Arc::new(Faulty::new(plain.clone(), &faults)), &Arc::default()))
+                .await;
             assert_eq!(faults.failed(), 1, "{call} {moment:?}");
         }
     }
@@ -175,9 +176,11 @@ async fn somebody_elses_record_is_not_taken_for_our_own() {
 
 #[test]
 fn refused_after_unsure_is_still_unsure() {
-    let mut attempts = Attempts::default();
+    let count = AtomicU64::default();
+    let fresh = || Attempts { made: 0, most: ATTEMPTS, unsure: false, count: &count };
+    let mut attempts = fresh();
     assert!(attempts.another(&unknown(StoreErrorKind::Unavailable)));
     assert_eq!(attempts.verdict(unknown(StoreErrorKind::Throttled)).kind, StoreErrorKind::Unavailable);
     assert_eq!(attempts.verdict(unknown(StoreErrorKind::Refused)).kind, StoreErrorKind::Refused);
-    assert_eq!(Attempts::default().verdict(unknown(StoreErrorKind::Throttled)).kind, StoreErrorKind::Throttled);
+    assert_eq!(fresh().verdict(unknown(StoreErrorKind::Throttled)).kind, StoreErrorKind::Throttled);
 }
