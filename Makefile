@@ -47,6 +47,11 @@ bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 
 	$(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@python3 tests/bench $(ARGS)
 
+.PHONY: bench-service
+bench-service: setup ## what the service costs its callers while it records: latencies, start-up, size
+	$(CARGO) build --release --locked --bin panorec --example serve
+	@python3 tests/bench/service.py $(ARGS)
+
 .PHONY: profile
 profile: setup ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it
 	$(CARGO) build --release --locked --bin panorec --example serve --example judge

@@ -23,8 +23,6 @@ pub const KEEP_CHUNKS: &str = "PANOREC_KEEP_CHUNKS";
 pub const BUCKET: &str = "COS_BUCKET";
 /// Bucket of intermediate chunks. Default: the bucket of finished recordings.
 pub const BUCKET_RAW: &str = "COS_BUCKET_RAW";
-/// Region of both buckets. Default: the function's own.
-pub const REGION: &str = "COS_REGION";
 /// Domain in `FileURL`. Default: the bucket's own.
 pub const DOMAIN: &str = "CDN_DOMAIN";
 /// Mounted file system for intermediate chunks (`StorageType: cfs`), a directory. Default: none.
@@ -112,8 +110,6 @@ pub struct Settings {
     pub bucket: Option<String>,
     /// See [`BUCKET_RAW`].
     pub bucket_raw: Option<String>,
-    /// See [`REGION`].
-    pub region: Option<String>,
     /// See [`DOMAIN`].
     pub domain: Option<String>,
     /// See [`MOUNT`].
@@ -183,7 +179,6 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
         keep_chunks,
         bucket,
         bucket_raw: get(BUCKET_RAW),
-        region: get(REGION),
         domain,
         mount,
         max_limit_seconds,

@@ -254,3 +254,43 @@ fn a_command_changes_nothing_of_a_task_that_is_over() {
     task.command(CommandKind::Refresh).unwrap();
     assert_eq!(task, before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_starts_at_once_are_all_answered_none_lost_none_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::platform::local::SqliteTaskStore::open(&dir.path().join("tasks.db")).unwrap();
+    let continuation = Arc::new(MemoryContinuation::default());
+    let platform = Platform {
+        tasks: Arc::new(crate::platform::retry::Retrying::new(Arc::new(store), &Arc::default())),
+        continuation: Arc::clone(&continuation) as _,
+        ..platform()
+    };
+    let service = service(&platform);
+    let starts = (0..1000).map(|n| {
+        // Each token twice: as a client does that heard nothing the first time.
+        let data = json!({"RecordURL": "https://example.com/", "ClientToken": format!("t{}", n / 2)});
+        let event = json!({"httpMethod": "POST", "body": json!({"Action": "Start", "Data": data}).to_string()});
+        let service = &service;
+        async move {
+            let invocation = Invocation { id: "invocation".into(), deadline: None };
+            let answer = service.answer(&event, &invocation).await.unwrap();
+            assert_eq!(answer["statusCode"], 200, "{answer}");
+            let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            body["TaskID"].as_str().unwrap().to_string()
+        }
+    });
+    let ids: BTreeSet<String> = futures_util::future::join_all(starts).await.into_iter().collect();
+    assert_eq!(ids.len(), 500);
+    let (mut listed, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = platform.tasks.list(crate::platform::Shelf::All, 100, after.as_ref(), NOW).await.unwrap();
+        listed.extend(page.records.into_iter().map(|t| t.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, ids);
+    let asked: BTreeSet<String> = continuation.take().into_iter().map(|e| e.task).collect();
+    assert_eq!(asked, ids, "each has a recorder");
+}

@@ -4,17 +4,17 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::values;
 use crate::api::{Defaults, Service, ServiceConfig};
 use crate::config::{self, Settings};
 use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
+use crate::platform::aws::{Aws, DynamoTaskStore, LambdaContinuation, S3ChunkStore, S3Recordings};
 use crate::platform::clock::SystemClock;
 use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore};
 use crate::platform::retry::Retrying;
-use crate::platform::{ChunkStore, Clock, Continuation, Platform, RecordingStore, TaskStore};
+use crate::platform::{ChunkStore, Continuation, Platform, RecordingStore, StoreError, TaskStore};
 use crate::task::spec::record_url;
 
 /// How long an invocation may take on a laptop if nothing else is said: what the cloud's platform allows.
@@ -58,35 +58,51 @@ pub fn recordings_dir(data: &Path) -> PathBuf {
 }
 
 /// The service of a function: everything is in the cloud.
-pub async fn in_the_cloud(_settings: &Settings) -> Result<Service, String> {
-    Err("soon".into())
+pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
+    let missing = |name: &str, what: &str| format!("{name} is not set; set it to the name of {what}");
+    let table = settings.table.as_deref().ok_or_else(|| missing(config::TABLE, "the DynamoDB table"))?;
+    let bucket = settings.bucket.as_deref().ok_or_else(|| missing(config::BUCKET, "the bucket for recordings"))?;
+    let function = settings.function.as_deref().ok_or_else(|| missing("AWS_LAMBDA_FUNCTION_NAME", "the function"))?;
+    let aws = Aws::from_environment().await.map_err(|e| e.to_string())?;
+    let (chunks, recordings) = buckets(&aws, settings, bucket)?;
+    let tasks = Arc::new(DynamoTaskStore::new(&aws, table));
+    let continuation = Arc::new(LambdaContinuation::new(&aws, function));
+    service(Stores { tasks, chunks, recordings, continuation }, settings, &[])
 }
 
 /// The service of a laptop; stores that are named in the cloud are there.
 pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service, String> {
-    std::fs::create_dir_all(&args.data).map_err(|e| {
-        format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display())
-    })?;
+    std::fs::create_dir_all(&args.data)
+        .map_err(|e| format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display()))?;
     let data = args.data.canonicalize().map_err(|e| format!("{}: {e}", args.data.display()))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let text = |e: crate::platform::StoreError| chain(&e);
-    let tasks: Arc<dyn TaskStore> = Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?);
-    let recordings: Arc<dyn RecordingStore> =
-        Arc::new(DirectoryRecordings::new(&recordings_dir(&data), public_url(args)?).map_err(text)?);
-    let chunks: Arc<dyn ChunkStore> = Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?);
-    let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
-    let continuation: Arc<dyn Continuation> = Arc::new(ChildContinuation::new(exe, args.again(&data), None));
-    let retries = Arc::default();
-    let platform = Platform {
-        tasks: Arc::new(Retrying::new(tasks, &retries)),
-        chunks: Arc::new(Retrying::new(chunks, &retries)),
-        mounted: mounted(settings, &retries)?,
-        recordings: Arc::new(Retrying::new(recordings, &retries)),
-        continuation: Arc::new(Retrying::new(continuation, &retries)),
-        clock,
-        retries,
+    let text = |e: StoreError| chain(&e);
+    let aws = match settings.bucket.is_some() || settings.table.is_some() {
+        true => Some(Aws::from_environment().await.map_err(|e| e.to_string())?),
+        false => None,
     };
-    service(platform, settings, &args.allow_addresses)
+    let tasks: Arc<dyn TaskStore> = match (&aws, &settings.table) {
+        (Some(aws), Some(table)) => Arc::new(DynamoTaskStore::new(aws, table)),
+        _ => Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?),
+    };
+    let (chunks, recordings): (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>) = match (&aws, &settings.bucket) {
+        (Some(aws), Some(bucket)) => buckets(aws, settings, bucket)?,
+        _ => {
+            let recordings = DirectoryRecordings::new(&recordings_dir(&data), public_url(args)?).map_err(text)?;
+            (Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?), Arc::new(recordings))
+        }
+    };
+    let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
+    let continuation = Arc::new(ChildContinuation::new(exe, args.again(&data), None));
+    service(Stores { tasks, chunks, recordings, continuation }, settings, &args.allow_addresses)
+}
+
+type Buckets = (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>);
+
+fn buckets(aws: &Aws, settings: &Settings, bucket: &str) -> Result<Buckets, String> {
+    let raw = settings.bucket_raw.as_deref().unwrap_or(bucket);
+    let chunks = S3ChunkStore::new(aws, raw, "").map_err(|e| chain(&e))?;
+    let recordings = S3Recordings::new(aws, bucket, settings.domain.as_deref(), Arc::new(SystemClock));
+    Ok((Arc::new(chunks), Arc::new(recordings)))
 }
 
 /// Where recordings can be fetched.
@@ -95,13 +111,32 @@ fn public_url(args: &Args) -> Result<url::Url, String> {
     record_url(url).map_err(|e| format!("--public-url: {}", e.reason))
 }
 
-fn mounted(settings: &Settings, retries: &Arc<AtomicU64>) -> Result<Option<Arc<dyn ChunkStore>>, String> {
-    let Some(mount) = &settings.mount else { return Ok(None) };
-    let store = DirectoryChunkStore::new(mount).map_err(|e| chain(&e))?;
-    Ok(Some(Arc::new(Retrying::new(Arc::new(store), retries))))
+/// What differs from world to world.
+struct Stores {
+    tasks: Arc<dyn TaskStore>,
+    chunks: Arc<dyn ChunkStore>,
+    recordings: Arc<dyn RecordingStore>,
+    continuation: Arc<dyn Continuation>,
 }
 
-fn service(platform: Platform, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
+fn service(stores: Stores, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
+    let retries = Arc::default();
+    let mounted = match &settings.mount {
+        Some(mount) => {
+            let store = DirectoryChunkStore::new(mount).map_err(|e| chain(&e))?;
+            Some(Arc::new(Retrying::new(Arc::new(store), &retries)) as Arc<dyn ChunkStore>)
+        }
+        None => None,
+    };
+    let platform = Platform {
+        tasks: Arc::new(Retrying::new(stores.tasks, &retries)),
+        chunks: Arc::new(Retrying::new(stores.chunks, &retries)),
+        mounted,
+        recordings: Arc::new(Retrying::new(stores.recordings, &retries)),
+        continuation: Arc::new(Retrying::new(stores.continuation, &retries)),
+        clock: Arc::new(SystemClock),
+        retries,
+    };
     let tools = Tools {
         chromium: config::chromium_path().map_err(|e| e.to_string())?,
         ffmpeg: config::ffmpeg_path().map_err(|e| e.to_string())?,

@@ -1,0 +1,203 @@
+"""`make bench-service`: what the service costs its callers, while it records.
+
+Prints a Markdown table: latencies of Describe and Pause at a steady rate with one recording running, and that recording's
+frames; from Pause to `paused`; from Start to `recording`; the size of the binary; and, under the Runtime Interface Emulator
+(inside the aws-sam-cli wheel, fetched by pip into .tools/), the time from the start of the process to its first wait for an event.
+"""
+import argparse
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PANOREC = ROOT / "target/release/panorec"
+SERVE_PAGES = ROOT / "target/release/examples/serve"
+EMULATOR = ROOT / ".tools/aws-lambda-rie"
+# The last release whose wheel was tried.
+SAM_CLI = "aws-sam-cli==1.170.0"
+WORKERS = 8
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+class Service:
+    def __init__(self, directory):
+        self.process = subprocess.Popen(
+            [PANOREC, "serve", "--listen", "127.0.0.1:0", "--data", directory, "--allow-address", "127.0.0.0/8"],
+            stdout=subprocess.PIPE, stderr=open(Path(directory) / "log", "w"), text=True)
+        self.address = re.search(r"http://([^,]+),", self.process.stdout.readline()).group(1)
+        self.local = threading.local()
+
+    def act(self, action, **data):
+        """Answer and seconds, on a connection that is kept."""
+        if not hasattr(self.local, "connection"):
+            self.local.connection = http.client.HTTPConnection(self.address)
+            self.local.connection.connect()
+            self.local.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = json.dumps({"Action": action, "Data": data})
+        began = time.perf_counter()
+        self.local.connection.request("POST", "/record", body, {"content-type": "application/json"})
+        response = self.local.connection.getresponse()
+        answer = json.loads(response.read())
+        seconds = time.perf_counter() - began
+        if response.status != 200:
+            raise RuntimeError(f"{action}: {answer}")
+        return answer, seconds
+
+    def until(self, task, status, step=0.005):
+        began = time.perf_counter()
+        while self.act("Describe", TaskID=task)[0]["Status"] != status:
+            if time.perf_counter() - began > 30:
+                raise RuntimeError(f"never {status}")
+            time.sleep(step)
+        return time.perf_counter() - began
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+def steady(service, task, rate, seconds):
+    """Requests at a steady rate over all workers; every tenth is a Pause or the Resume that follows it."""
+    latencies, lock = [], threading.Lock()
+    began = time.perf_counter() + 0.1
+
+    def work(worker):
+        mine = []
+        for n in range(worker, int(rate * seconds), WORKERS):
+            wait = began + n / rate - time.perf_counter()
+            if wait > 0:
+                time.sleep(wait)
+            mine.append(service.act("Describe", TaskID=task)[1] if n % 10 else service.act("Resume", TaskID=task)[1])
+        with lock:
+            latencies.extend(mine)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latencies
+
+
+def recorded(service, page, seconds, meanwhile=None):
+    task = service.act("Start", RecordURL=page)[0]["TaskID"]
+    started = service.until(task, "recording")
+    found = meanwhile(task) if meanwhile else time.sleep(seconds)
+    service.act("Stop", TaskID=task)
+    finished = service.until(task, "finished")
+    return service.act("Describe", TaskID=task)[0]["Result"], started, finished, found
+
+
+def commands(service, page, rounds):
+    task = service.act("Start", RecordURL=page)[0]["TaskID"]
+    service.until(task, "recording")
+    delays = []
+    for _ in range(rounds):
+        for action, status in (("Pause", "paused"), ("Resume", "recording")):
+            service.act(action, TaskID=task)
+            delays.append(service.until(task, status))
+            time.sleep(0.137)  # so that the recorder's own rhythm is met everywhere
+    service.act("Stop", TaskID=task)
+    service.until(task, "finished")
+    return delays
+
+
+def emulator():
+    if not EMULATOR.exists():
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", directory, SAM_CLI], check=True)
+            wheel = next(Path(directory).glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                EMULATOR.write_bytes(archive.read("samcli/local/rapid/aws-lambda-rie-x86_64"))
+        EMULATOR.chmod(0o755)
+    return EMULATOR
+
+
+def ready(rounds):
+    """Milliseconds from the start of the process to its first wait for an event, as the emulator reports them."""
+    found = []
+    for _ in range(rounds):
+        port, runtime = free_port(), free_port()
+        env = {**os.environ, "AWS_LAMBDA_FUNCTION_NAME": "recorder", "AWS_REGION": "us-east-1", "PANOREC_TABLE": "none",
+               "COS_BUCKET": "none", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
+        process = subprocess.Popen(
+            [emulator(), "--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address",
+             f"127.0.0.1:{runtime}", PANOREC], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            for _ in range(200):
+                try:
+                    connection = http.client.HTTPConnection("127.0.0.1", port)
+                    event = {"version": "2.0", "requestContext": {"http": {"method": "GET"}}}
+                    connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
+                    answer = json.loads(connection.getresponse().read())
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)
+            assert answer["statusCode"] == 405, answer
+        finally:
+            process.terminate()
+            output = process.communicate()[0]
+        found.append(float(re.search(r"Init Duration: ([\d.]+) ms", output).group(1)))
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rate", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    pages = subprocess.Popen([SERVE_PAGES, "tests/pages", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    directory = tempfile.mkdtemp(prefix="panorec-bench-")
+    try:
+        page = re.search(r"http://\S+?(?=/|\s|$)", pages.stdout.readline()).group(0) + "/animation.html"
+        service = Service(directory)
+        recorded(service, page, 1)  # files of the browser in memory
+        alone, started, finished, _ = recorded(service, page, options.seconds)
+        load = lambda task: steady(service, task, options.rate, options.seconds)
+        under, _, _, latencies = recorded(service, page, options.seconds, load)
+        delays = commands(service, page, options.rounds)
+        service.end()
+        inits = ready(5)
+    finally:
+        pages.terminate()
+        shutil.rmtree(directory, ignore_errors=True)
+    ms = lambda seconds: f"{seconds * 1000:.1f} ms"
+    rows = [
+        (f"Describe and Resume at {options.rate}/s, p50 / p99", f"{ms(statistics.median(latencies))} / {ms(percentile(latencies, .99))}"),
+        ("frames per second of the recording, alone / under these requests",
+         f"{alone['Quality']['FrameRate']} / {under['Quality']['FrameRate']}"),
+        ("from a command's answer to its status, p95", ms(percentile(delays, .95))),
+        ("from Start to `recording`, warm", ms(started)),
+        ("from Stop to `finished`", ms(finished)),
+        ("from process start to ready under the Runtime Interface Emulator, median", f"{statistics.median(inits):.1f} ms"),
+        ("binary", f"{PANOREC.stat().st_size / 1e6:.1f} MB"),
+    ]
+    print("| measure | value |\n| --- | --- |")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
