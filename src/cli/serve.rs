@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::gateway::{self, Handler};
+use super::gateway::{self, Gateway, Handler};
 use super::world;
 use crate::api::Service;
 use crate::config;
 use crate::generation::Invocation;
+use crate::platform::clock::SystemClock;
 
 /// How often tasks are looked for that nobody works on: what a schedule does in the cloud.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -61,10 +62,12 @@ async fn serve(mut args: Args) -> Result<(), String> {
     println!("panorec: listening on http://{address}, data in {}", args.world.data.display());
     let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
     let recordings = world::recordings_dir(&args.world.data);
+    let failed = |e| format!("the gateway failed: {e}");
     let handler: Arc<dyn Handler> = Arc::new(Gate(service));
-    let served = gateway::serve(listener, handler, &recordings, args.token, interrupted()).await;
+    let gateway = Gateway::new(handler, Arc::new(SystemClock), &recordings, args.token).map_err(failed)?;
+    let served = gateway::serve(listener, gateway, interrupted()).await;
     sweeping.abort();
-    served.map_err(|e| format!("the gateway failed: {e}"))
+    served.map_err(failed)
 }
 
 /// The service behind the gateway.
