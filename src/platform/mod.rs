@@ -2,6 +2,7 @@
 //!
 //! Ports are small and decide nothing. Every error says whether the effect may have happened.
 
+pub mod aws;
 pub mod clock;
 pub mod conformance;
 pub mod faults;
