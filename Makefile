@@ -32,6 +32,7 @@ record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... A
 # everything the tests run, twice, which on 2 cores costs more than the optimiser does.
 .PHONY: test
 test: setup ## format, lints, documentation, then unit, integration and end-to-end tests
+	@scripts/setup.sh test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items

