@@ -72,8 +72,9 @@ pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
 
 /// The service of a laptop; stores that are named in the cloud are there.
 pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service, String> {
-    std::fs::create_dir_all(&args.data)
-        .map_err(|e| format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display()))?;
+    std::fs::create_dir_all(&args.data).map_err(|e| {
+        format!("the data directory {} cannot be made: {e}; name another with --data", args.data.display())
+    })?;
     let data = args.data.canonicalize().map_err(|e| format!("{}: {e}", args.data.display()))?;
     let text = |e: StoreError| chain(&e);
     let aws = match settings.bucket.is_some() || settings.table.is_some() {
