@@ -117,17 +117,18 @@ impl Directories {
         let mut races = 0;
         loop {
             match self.make().and_then(|()| work()) {
-                // `create_dir_all` says the latter of a directory that goes while it looks.
-                Err(e)
-                    if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
-                        && races < MAX_RACES =>
-                {
-                    races += 1;
-                }
+                Err(e) if races < MAX_RACES && is_gone(&e) => races += 1,
                 other => return other,
             }
         }
     }
+}
+
+/// Whether this is what a directory gives that goes while it is used.
+fn is_gone(error: &io::Error) -> bool {
+    // `create_dir_all` says that it exists; a new file without a name in it is not permitted.
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+        || error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
 }
 
 impl Drop for Directories {
