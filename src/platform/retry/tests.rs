@@ -141,7 +141,7 @@ impl TaskStore for Scripted {
 
 #[tokio::test]
 async fn a_save_that_may_have_happened_is_looked_up() {
-    let cases: [(Vec<Late>, Result<Option<u64>, StoreErrorKind>, (u64, u32)); 6] = [
+    let cases = [
         (vec![], Ok(Some(2)), (2, 5)),
         (vec![Late::Throttled, Late::Throttled], Ok(Some(2)), (2, 5)),
         (vec![Late::Done], Ok(Some(2)), (2, 5)),
