@@ -11,6 +11,9 @@
 //! A full disk must not cost the recording: room for the head is reserved from the start, grows with the payload, and is
 //! given back at the end. Payload that does not fit is taken back whole.
 
+mod target;
+
+use self::target::{Target, acceptable, directory, explain, other_name};
 use super::medium::{Disk, Medium};
 use super::pending::Pending;
 use super::recordings::{Directories, MAX_RACES};
@@ -18,7 +21,6 @@ use super::{blocking, store_error, unsupported};
 use crate::platform::{HeadLastObject, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -48,43 +50,6 @@ pub struct GrowingFile {
     alignment: u64,
 }
 
-/// What the file will be called.
-#[derive(Debug, Clone)]
-enum Target {
-    /// This, whatever it is called at the end.
-    Fixed(PathBuf),
-    /// A key below the root of a store.
-    Key(Arc<PathBuf>, super::recordings::Name),
-}
-
-impl Target {
-    /// The full path, with the name that was given at the end.
-    fn path(&self, last: &str) -> io::Result<PathBuf> {
-        match self {
-            Self::Fixed(path) => Ok(path.clone()),
-            Self::Key(root, name) => match name.key(last) {
-                Ok(key) => Ok(root.join(key)),
-                Err(reason) => refuse(io::ErrorKind::InvalidInput, reason),
-            },
-        }
-    }
-
-    /// What is returned for a path.
-    fn key(&self, path: &Path) -> String {
-        match self {
-            Self::Key(root, _) => path.strip_prefix(&**root).unwrap_or(path).display().to_string(),
-            Self::Fixed(_) => path.display().to_string(),
-        }
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Self::Fixed(path) => path.display().to_string(),
-            Self::Key(_, name) => name.to_string(),
-        }
-    }
-}
-
 struct Growing {
     medium: Arc<dyn Medium>,
     pending: Pending,
@@ -107,11 +72,11 @@ impl GrowingFile {
 
     fn create_on(medium: Arc<dyn Medium>, target: &Path, replace: bool) -> Result<Self, StoreError> {
         let failed = |e| store_error("create", &target.display().to_string(), e);
-        let target = acceptable(target, replace).map_err(failed)?;
-        let dir = directory(&target).to_path_buf();
+        let path = acceptable(target, replace).map_err(failed)?;
+        let dir = directory(&path).to_path_buf();
         let mut growing = Growing::create(medium, &dir).map_err(|e| failed(explain(e, &dir)))?;
         growing.replace = replace;
-        Ok(Self::new(growing, Target::Fixed(target)))
+        Ok(Self::new(growing, Target::Fixed { path, given: target.to_path_buf() }))
     }
 
     /// An object of the store at `root`. Blocks.
@@ -133,64 +98,6 @@ impl GrowingFile {
     fn failed(&self, op: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let name = self.target.shown();
         move |e| store_error(op, &name, e)
-    }
-}
-
-/// The directory of a file name.
-fn directory(target: &Path) -> &Path {
-    match target.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    }
-}
-
-fn refuse<T>(kind: io::ErrorKind, reason: String) -> io::Result<T> {
-    Err(io::Error::new(kind, reason))
-}
-
-/// Checks a target; a link to a file that may be replaced is followed.
-fn acceptable(target: &Path, replace: bool) -> io::Result<PathBuf> {
-    let dir = directory(target);
-    match dir.metadata() {
-        Ok(m) if m.is_dir() => {}
-        Ok(_) => return refuse(io::ErrorKind::NotADirectory, format!("`{}` is not a directory", dir.display())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let reason = format!("the directory `{}` does not exist; create it first", dir.display());
-            return refuse(io::ErrorKind::InvalidInput, reason);
-        }
-        Err(e) => return Err(e),
-    }
-    if target.file_name().is_none_or(|name| name == OsStr::new(".."))
-        || target.as_os_str().as_encoded_bytes().ends_with(b"/")
-    {
-        return refuse(io::ErrorKind::InvalidInput, "this names a directory; name a file in it".into());
-    }
-    match target.symlink_metadata() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(target.to_path_buf()),
-        Err(e) => Err(e),
-        Ok(_) => match target.metadata() {
-            Ok(m) if m.is_dir() => refuse(io::ErrorKind::IsADirectory, "it is a directory; name a file in it".into()),
-            Ok(m) if !m.is_file() => refuse(
-                io::ErrorKind::AlreadyExists,
-                "it is not a regular file and cannot be replaced; choose another name".into(),
-            ),
-            Ok(_) if replace => target.canonicalize(),
-            _ => {
-                refuse(io::ErrorKind::AlreadyExists, "it exists; choose another name or allow it to be replaced".into())
-            }
-        },
-    }
-}
-
-/// Adds the directory to a refusal that names only the deed.
-fn explain(error: io::Error, dir: &Path) -> io::Error {
-    match error.kind() {
-        kind @ (io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound) => {
-            let reason =
-                format!("no file can be created in `{}` ({error}); choose a writable directory", dir.display());
-            io::Error::new(if kind == io::ErrorKind::NotFound { io::ErrorKind::PermissionDenied } else { kind }, reason)
-        }
-        _ => error,
     }
 }
 
@@ -349,15 +256,6 @@ fn flush(dir: &Path) -> io::Result<()> {
         Err(e) if !unsupported(&e) => Err(e),
         _ => Ok(()),
     }
-}
-
-/// `NAME-n.EXT`, no longer than a part of a key may be.
-fn other_name(target: &Path, n: u32) -> PathBuf {
-    let part = |p: Option<&OsStr>| p.map(|p| p.to_string_lossy().into_owned());
-    let mut stem = part(target.file_stem()).unwrap_or_default();
-    let end = format!("-{n}{}", part(target.extension()).map_or(String::new(), |e| format!(".{e}")));
-    while stem.len() + end.len() > crate::platform::key::MAX_PART_BYTES && stem.pop().is_some() {}
-    target.with_file_name(stem + &end)
 }
 
 #[async_trait]
