@@ -21,6 +21,10 @@ setup: ## install what is missing: linker, Chromium, fonts, a static FFmpeg
 build: setup ## build target/release/panorec
 	$(CARGO) build --release --locked --bin panorec
 
+.PHONY: dist
+dist: setup ## build target/dist/panorec, the smallest and fastest, in minutes
+	$(CARGO) build --profile dist --locked --bin panorec
+
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record
 record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override

@@ -16,7 +16,7 @@ use crate::platform::{Platform, TaskStore};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::Order;
 use crate::task::quality::Quality;
-use crate::task::record::{CommandKind, TaskRecord, Video};
+use crate::task::record::{Anchor, CommandKind, TaskRecord, Video};
 use crate::task::status::StatusEvent;
 
 const NOW: u64 = 1_790_000_000_000;
@@ -50,7 +50,7 @@ async fn tasks(store: &dyn TaskStore) {
         let mut task = TaskRecord::new(id, Order::of("https://example.com/"), None, created);
         if n > 1 {
             task.claim("owner", created + 500, 10_000).unwrap();
-            task.capturing(n == 3, created + 2_000).unwrap();
+            task.capturing(Anchor { recorded: 0, wall: created + 2_000, paused: n == 3 }).unwrap();
         }
         if n >= 4 {
             task.stop(created + 60_000).unwrap();

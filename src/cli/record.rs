@@ -144,8 +144,16 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
     let work = work_dir(&args.output);
     let chunks = DirectoryChunkStore::new(&work).map_err(|e| generation::chain(&e))?;
     let task = uuid::Uuid::new_v4().to_string();
-    let job =
-        Job { spec, tools, task, generation: 1, paused: false, chunks: Arc::new(chunks), target: Box::new(target) };
+    let job = Job {
+        spec,
+        tools,
+        task,
+        generation: 1,
+        paused: false,
+        base: 0,
+        chunks: Arc::new(chunks),
+        target: Some(Box::new(target)),
+    };
     Ok(Prepared { job, work })
 }
 
@@ -194,7 +202,7 @@ impl Watcher for Terminal {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).show(progress);
     }
 
-    fn state(&self, _paused: bool) {}
+    fn state(&self, _paused: bool, _recorded: u64) {}
 
     async fn finishing(&self, _stopped: Stopped) -> Option<String> {
         Some(String::new())

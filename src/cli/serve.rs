@@ -63,23 +63,42 @@ async fn serve(mut args: Args) -> Result<(), String> {
     let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
     let recordings = world::recordings_dir(&args.world.data);
     let failed = |e| format!("the gateway failed: {e}");
-    let handler: Arc<dyn Handler> = Arc::new(Gate(service));
+    let handler: Arc<dyn Handler> = Arc::new(Gate { service, origin: settings.cors_origin.clone() });
     let gateway = Gateway::new(handler, Arc::new(SystemClock), &recordings, args.token).map_err(failed)?;
     let served = gateway::serve(listener, gateway, interrupted()).await;
     sweeping.abort();
     served.map_err(failed)
 }
 
-/// The service behind the gateway.
-struct Gate(Arc<Service>);
+/// The service behind the gateway. Web pages can send requests to this machine without asking, so what a browser sends for
+/// a page is heard only if the page's origin may call.
+struct Gate {
+    service: Arc<Service>,
+    origin: Option<String>,
+}
+
+impl Gate {
+    fn may_call(&self, event: &Value) -> bool {
+        match (event["headers"]["origin"].as_str(), self.origin.as_deref()) {
+            (None, _) | (_, Some("*")) => true,
+            (Some(page), Some(allowed)) => page == allowed,
+            (Some(_), None) => false,
+        }
+    }
+}
 
 #[async_trait]
 impl Handler for Gate {
     async fn handle(&self, event: Value, request_id: &str) -> Value {
+        if !self.may_call(&event) {
+            let message = "pages of this origin may not call; name it in PANOREC_CORS_ORIGIN";
+            let body = json!({"ErrorCode": "InvalidParam", "ErrorMessage": message, "RequestID": request_id});
+            return json!({"statusCode": 403, "body": body.to_string()});
+        }
         let deadline = Some(tokio::time::Instant::now() + REQUEST);
         let invocation = Invocation { id: request_id.to_string(), deadline };
         // The gateway makes nothing but requests, and those are always answered.
-        self.0.answer(&event, &invocation).await.unwrap_or_else(|error| json!({"statusCode": 500, "body": error}))
+        self.service.answer(&event, &invocation).await.unwrap_or_else(|error| json!({"statusCode": 500, "body": error}))
     }
 }
 

@@ -15,7 +15,7 @@ use super::outcome::Stopped;
 use super::record::Watcher;
 use super::run::{Command, Progress};
 use crate::platform::Clock;
-use crate::task::record::{CommandKind, Refused, TaskRecord};
+use crate::task::record::{Anchor, CommandKind, Refused, TaskRecord};
 use crate::task::status::{Status, StatusEvent};
 
 /// How often the record is read: a command waits for half of this on average, and 500 ms are promised.
@@ -26,8 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the recorder has reported and the record does not say yet.
 #[derive(Default)]
 struct Told {
-    /// Recording (`false`) or paused (`true`).
-    state: Option<bool>,
+    /// Since when it records, or is paused.
+    state: Option<Anchor>,
+    /// A report was written down.
+    reported: bool,
     /// Last command that was handed on.
     forwarded: u64,
     /// Stop was handed on.
@@ -36,6 +38,8 @@ struct Told {
     out_of_time: bool,
     /// Somebody else has the task.
     fenced: bool,
+    /// Capture ended so that another invocation can go on.
+    handing_over: bool,
     /// Longest time between two renewals of the lease.
     lease_age: Duration,
 }
@@ -47,8 +51,10 @@ pub(super) struct Desk<'a> {
     commands: mpsc::Sender<Command>,
     told: Mutex<Told>,
     news: Notify,
-    /// When the recording has to end, so that the file can be made before the invocation is killed.
+    /// When capture has to end, so that another invocation can go on before this one is killed.
     leave_at: Option<Instant>,
+    /// Samples in the file before the first one of this invocation; `None` for the first recorder.
+    kept: Option<u64>,
 }
 
 impl<'a> Desk<'a> {
@@ -57,17 +63,18 @@ impl<'a> Desk<'a> {
         clock: &'a dyn Clock,
         commands: mpsc::Sender<Command>,
         leave_at: Option<Instant>,
+        kept: Option<u64>,
     ) -> Self {
-        Self { holder, clock, commands, told: Mutex::default(), news: Notify::new(), leave_at }
+        Self { holder, clock, commands, told: Mutex::default(), news: Notify::new(), leave_at, kept }
     }
 
     fn told<T>(&self, with: impl FnOnce(&mut Told) -> T) -> T {
         with(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The recording ended because the invocation's time was over.
-    pub fn out_of_time(&self) -> bool {
-        self.told(|t| t.out_of_time)
+    /// Capture ended so that another invocation can go on.
+    pub fn handing_over(&self) -> bool {
+        self.told(|t| t.handing_over)
     }
 
     /// Longest time between two renewals of the lease.
@@ -121,21 +128,27 @@ impl<'a> Desk<'a> {
             return Ok(false);
         }
         self.holder
-            .edit(|record, now| {
+            .edit(|record, _| {
                 record.applied(forwarded);
-                match state {
-                    // Delivery has begun: the report is old news.
-                    Some(paused) if record.status <= Status::Canceled => record.capturing(paused, now),
-                    Some(_) | None => Ok(()),
-                }
+                self.report(record, state)
             })
             .await?;
         self.told(|t| {
+            t.reported |= state.is_some();
             if t.state == state {
                 t.state = None;
             }
         });
         Ok(true)
+    }
+
+    /// Writes the recorder's state down, unless delivery has begun and it is old news.
+    fn report(&self, record: &mut TaskRecord, state: Option<Anchor>) -> Result<(), Refused> {
+        match state.filter(|_| record.status <= Status::Canceled) {
+            Some(at) if self.kept.is_some() && !self.told(|t| t.reported) => record.resumed(at),
+            Some(at) => record.capturing(at),
+            None => Ok(()),
+        }
     }
 
     async fn hand_on(&self, record: &TaskRecord) {
@@ -166,25 +179,34 @@ impl<'a> Desk<'a> {
 impl Watcher for Desk<'_> {
     fn progress(&self, _progress: &Progress) {}
 
-    fn state(&self, paused: bool) {
-        self.told(|t| t.state = Some(paused));
+    fn state(&self, paused: bool, recorded: u64) {
+        let recorded = self.kept.unwrap_or(0) + recorded;
+        let at = Anchor { recorded, wall: self.clock.now(), paused };
+        self.told(|t| t.state = Some(at));
         self.news.notify_one();
     }
 
-    async fn finishing(&self, _stopped: Stopped) -> Option<String> {
+    async fn finishing(&self, stopped: Stopped) -> Option<String> {
         if self.told(|t| t.fenced) {
             return None;
         }
-        let state = self.told(|t| t.state);
+        let (state, out_of_time) = self.told(|t| (t.state, t.out_of_time));
+        let mut handing_over = false;
         let written = self.holder.persist(PATIENCE, |record, now| {
             // A recording shorter than the desk's round was recording all the same.
-            if let Some(paused) = state.filter(|_| record.status <= Status::Canceled) {
-                record.capturing(paused, now)?;
+            self.report(record, state)?;
+            handing_over = out_of_time && stopped == Stopped::Interrupted && record.status <= Status::Paused;
+            if handing_over {
+                return Ok(());
             }
             record.stop(now)?;
             record.deliver(StatusEvent::Assembling, now)
         });
         match written.await {
+            Ok(_) if handing_over => {
+                self.told(|t| t.handing_over = true);
+                None
+            }
             Ok(record) => Some(name(record.stopped.unwrap_or_else(|| self.clock.now()))),
             Err(ChangeError::Refused(Refused::Fenced) | ChangeError::Unknown(_)) => None,
             // The file is worth more than the record of it.

@@ -6,11 +6,12 @@ use super::change::{ChangeError, change};
 use crate::platform::Platform;
 use crate::task::record::{Refused, TaskRecord};
 
-/// How long a lease lasts without being renewed. Whoever takes over after a crash waits this long; a recorder that cannot
-/// reach the store for longer goes on recording and holds the lease until somebody else claims it.
-pub const LEASE: Duration = Duration::from_secs(10);
+/// How long a lease lasts without being renewed. Whoever takes over after a crash waits this long, and nothing is recorded
+/// meanwhile; a recorder that cannot reach the store for longer goes on recording and holds the lease until somebody else
+/// claims it.
+pub const LEASE: Duration = Duration::from_secs(5);
 /// How often it is renewed: three renewals may fail in a row.
-pub const RENEW: Duration = Duration::from_millis(2_500);
+pub const RENEW: Duration = Duration::from_millis(1_250);
 /// First wait after a failed write that must not be lost; it doubles up to the second.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const MAX_BACK_OFF: Duration = Duration::from_secs(5);

@@ -28,8 +28,10 @@ pub enum MediaError {
 pub struct Media {
     /// Segments, one by one.
     pub chunks: Arc<dyn ChunkStore>,
-    /// The file.
-    pub target: Box<dyn HeadLastObject>,
+    /// The file; without one, segments are all that is kept.
+    pub target: Option<Box<dyn HeadLastObject>>,
+    /// Index of the first segment.
+    pub base: u64,
     /// Task and generation, for the names of chunks.
     pub task: String,
     /// See `task`.
@@ -56,8 +58,6 @@ pub struct MediaEnd {
     pub encoder: Result<(), EncoderError>,
     /// Why not everything was kept.
     pub error: Option<MediaError>,
-    /// The file could not be reached for a moment. Every segment is in the chunk store, so it can be made of those.
-    lost_file: bool,
 }
 
 /// What became of the file.
@@ -81,7 +81,7 @@ pub async fn write(
     mut outputs: mpsc::Receiver<EncoderOutput>,
     status: watch::Sender<MediaStatus>,
 ) -> MediaEnd {
-    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None, lost_file: false };
+    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None };
     while let Some(output) = outputs.recv().await {
         let result = match output {
             EncoderOutput::Ended(result) => {
@@ -120,17 +120,19 @@ impl MediaEnd {
     }
 
     async fn segment(&mut self, segment: Segment) -> Result<u64, MediaError> {
-        self.put(ChunkName::Segment(segment.index), segment.bytes.clone()).await?;
+        self.put(ChunkName::Segment(self.media.base + segment.index), segment.bytes.clone()).await?;
         let Some(movie) = &mut self.movie else { return Ok(0) };
         // The movie takes the segment only once its payload is in the file: after a full disk the head must fit the file.
         let step = movie.prepare(&segment)?;
         let payload = step.payload();
         let bytes = payload.len() as u64;
-        if !self.lost_file {
-            match self.media.target.append(payload).await {
+        if let Some(target) = &mut self.media.target {
+            match target.append(payload).await {
                 Err(error) if error.kind.is_transient() => {
                     tracing::warn!(error = %super::chain(&error), "file not reached; it will be made of its chunks");
-                    self.lost_file = true;
+                    if let Some(target) = self.media.target.take() {
+                        let _ = target.abort().await;
+                    }
                 }
                 appended => appended?,
             }
@@ -151,12 +153,10 @@ impl MediaEnd {
 
     /// Puts the file together under `name` if it has none. Without media or without a name nothing is left behind.
     pub async fn finish(self, end: u64, name: Option<&str>) -> Result<Made, MediaError> {
-        let target = self.media.target;
-        if self.lost_file && name.is_some() {
-            // What it was for is in the chunks.
-            let _ = target.abort().await;
-            return Ok(Made::Elsewhere);
-        }
+        let Some(target) = self.media.target else {
+            // Every segment is in the chunk store.
+            return Ok(if name.is_some() { Made::Elsewhere } else { Made::Nothing });
+        };
         let recorded = end.min(self.movie.as_ref().map_or(0, Movie::recorded));
         match (self.movie, name) {
             (Some(movie), Some(name)) if recorded > 0 => {

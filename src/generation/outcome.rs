@@ -57,6 +57,8 @@ pub struct Saved {
 pub struct Outcome {
     /// Why it ended.
     pub stopped: Stopped,
+    /// Samples recorded and kept.
+    pub kept: u64,
     /// The file; `None` when nothing was recorded.
     pub saved: Option<Saved>,
     /// What was measured.
@@ -175,7 +177,16 @@ pub(super) async fn conclude(
         stopped = Stopped::Failed;
     }
     let quality = capture.map(|capture| measure(capture, kept, gaps, reduced_seconds)).unwrap_or_default();
-    Outcome { stopped, saved, quality, timings, failure: troubles.first().map(Trouble::failure), chunks, only_chunks }
+    Outcome {
+        stopped,
+        kept,
+        saved,
+        quality,
+        timings,
+        failure: troubles.first().map(Trouble::failure),
+        chunks,
+        only_chunks,
+    }
 }
 
 fn measure(capture: CaptureEnd, kept: u64, gaps: Vec<Gap>, reduced_seconds: u64) -> Quality {

@@ -35,8 +35,8 @@ pub struct Tools {
 pub trait Watcher: Send + Sync {
     /// About once a second.
     fn progress(&self, progress: &Progress);
-    /// Recording has begun, or was paused or resumed since.
-    fn state(&self, paused: bool);
+    /// Recording has begun, or was paused or resumed since, at this position of what this invocation records (samples).
+    fn state(&self, paused: bool, recorded: u64);
     /// Capture is over. The file is to be made under this name if it has none yet; `None`: it must not be made.
     async fn finishing(&self, stopped: Stopped) -> Option<String>;
 }
@@ -70,19 +70,21 @@ pub struct Job {
     pub generation: u32,
     /// It begins paused.
     pub paused: bool,
+    /// Index of its first segment.
+    pub base: u64,
     /// Where segments go.
     pub chunks: Arc<dyn ChunkStore>,
-    /// The file.
-    pub target: Box<dyn HeadLastObject>,
+    /// The file; without one, segments are all that is kept.
+    pub target: Option<Box<dyn HeadLastObject>>,
 }
 
 /// Makes a recording. `commands` ending is no command.
 pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
     let started = Instant::now();
-    let Job { spec, tools, task, generation, paused, chunks, target } = job;
+    let Job { spec, tools, task, generation, paused, base, chunks, target } = job;
     let (outputs, queue) = mpsc::channel(media::QUEUE);
     let (status_sender, status) = watch::channel(MediaStatus::default());
-    let writer = tokio::spawn(media::write(Media { chunks, target, task, generation }, queue, status_sender));
+    let writer = tokio::spawn(media::write(Media { chunks, target, task, generation, base }, queue, status_sender));
     let parts = match set_up(&spec, tools, outputs).await {
         Ok(parts) => parts,
         Err(trouble) => return conclude(Ended::before_it_began(trouble), writer, Timings::default(), watcher).await,

@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
             let wall = if self.paused { None } else { Some(self.capture.open()) };
             let ahead = wall.map_or(0, |w| w.saturating_sub(self.capture.clock().now()) * 1000 / SAMPLE_RATE);
             self.timings.first_frame_ms = self.started.elapsed().as_millis() as u64 + ahead;
-            self.watcher.state(self.paused);
+            self.watcher.state(self.paused, self.capture.recorded());
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
         self.paused = true;
         if self.begun {
             self.capture.close();
-            self.watcher.state(true);
+            self.watcher.state(true, self.capture.recorded());
         }
     }
 
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
         self.paused = false;
         if self.begun {
             self.capture.open();
-            self.watcher.state(false);
+            self.watcher.state(false, self.capture.recorded());
         }
     }
 

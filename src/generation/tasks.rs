@@ -21,19 +21,24 @@ use crate::delivery::recovery::RecoveryError;
 use crate::platform::{ChunkStore, Place, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::StorageType;
-use crate::task::quality::Quality;
-use crate::task::record::{TaskRecord, Video};
+use crate::task::quality::{Gap, Quality};
+use crate::task::record::{Anchor, TaskRecord, Video};
+use crate::task::segment::{ChunkName, parse_chunk_key};
 use crate::task::status::{Status, StatusEvent};
+use crate::task::timeline::seconds;
 
 /// How long the result waits for a store that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// An invocation stops recording this long before it is killed, so that the file can be made.
-const LEAVE: Duration = Duration::from_secs(15);
+/// An invocation stops recording this long before it is killed: time to store its last segment and to ask for the next
+/// invocation, with patience for stores.
+const LEAVE: Duration = Duration::from_secs(10);
 /// A task that no recorder has taken this long after its Start is taken for forgotten: cold starts take seconds, retried
 /// asynchronous invocations a minute.
 pub const START_GRACE_MS: u64 = 90_000;
-/// Generations that may be begun before the page is taken for one that kills recorders.
+/// Recorders that may be lost before anything was recorded; then the page is taken for one that kills them.
 const MAX_STARTS: u32 = 3;
+/// Recorders that may be lost in one recording. Each cost seconds, and it goes on; without an end it would go on failing.
+const MAX_CRASHES: u32 = 100;
 /// Tasks that one sweep looks at.
 const SWEEP_PAGE: u32 = 100;
 
@@ -120,7 +125,11 @@ impl TaskRunner {
         let (holder, record) = Holder::claim(&self.platform, task).await?;
         tracing::Span::current().record("generation", record.generation);
         tracing::info!(status = record.status.word(), "task taken");
-        let product = self.produce(&holder, &record, invocation).await?;
+        let Some(product) = self.produce(&holder, &record, invocation).await? else {
+            // Another invocation goes on.
+            self.platform.continuation.invoke(&RecorderEvent { task: task.into() }).await?;
+            return Ok(record.status);
+        };
         let billed = self.config.memory_mb.map_or(0.0, |mb| f64::from(mb) / 1024.0 * began.elapsed().as_secs_f64());
         let place = place(&record);
         let videos: Vec<Video> = product.saved.iter().map(|saved| self.video(&record, &place, saved)).collect();
@@ -129,7 +138,7 @@ impl TaskRunner {
                 task.deliver(StatusEvent::Uploading, now)?;
                 task.result.failure = product.failure.clone();
                 task.result.videos = videos.clone();
-                task.result.quality = product.quality.clone();
+                task.result.quality = product.quality.clone().map(|quality| with_gaps(quality, &task.gaps));
                 task.result.billed_gb_seconds += billed;
                 task.end(now)
             })
@@ -153,51 +162,55 @@ impl TaskRunner {
         Ok(written.status)
     }
 
-    /// Records, or makes the file of what a recorder left that ended without warning.
+    /// Records, or makes the file of what recorders left behind. `None` when another invocation is to go on.
     async fn produce(
         &self,
         holder: &Holder,
         record: &TaskRecord,
         invocation: &Invocation,
-    ) -> Result<Product, ChangeError> {
+    ) -> Result<Option<Product>, ChangeError> {
         let left = match record.generation {
             1 => Vec::new(),
             _ => self.chunks(record).list(&prefix(record)).await?,
         };
-        if !left.is_empty() {
-            return self.salvage(holder, record).await;
+        let base = next_index(&left);
+        if record.status >= Status::Canceled || record.crashes > MAX_CRASHES {
+            return match base {
+                0 => Ok(Some(Product::default())),
+                _ => self.salvage(holder, record).await.map(Some),
+            };
         }
-        if record.status >= Status::Canceled {
-            return Ok(Product {
-                saved: None,
-                failure: None,
-                quality: None,
-                chunks: Vec::new(),
-                lease_age: Duration::ZERO,
-            });
-        }
-        if record.generation > MAX_STARTS {
+        if base == 0 && record.crashes >= MAX_STARTS {
             let message = format!("the recorder ended without warning {MAX_STARTS} times before anything was recorded");
-            return Ok(failed(FailureCode::RetriesExhausted, message));
+            return Ok(Some(failed(FailureCode::RetriesExhausted, message)));
         }
-        self.capture(holder, record, invocation).await
+        self.capture(holder, record, invocation, base).await
     }
 
+    /// Records, from segment `base` on.
     async fn capture(
         &self,
         holder: &Holder,
         record: &TaskRecord,
         invocation: &Invocation,
-    ) -> Result<Product, ChangeError> {
-        let spec = match record.order.recording(&self.config.allow_addresses) {
+        base: u64,
+    ) -> Result<Option<Product>, ChangeError> {
+        let segment = record.order.rate.segment();
+        let kept = (base * segment).saturating_sub(record.short);
+        let mut spec = match record.order.recording(&self.config.allow_addresses) {
             Ok(spec) => spec,
-            Err(error) => return Ok(failed(FailureCode::InternalErr, error.to_string())),
+            Err(error) => return Ok(Some(failed(FailureCode::InternalErr, error.to_string()))),
         };
-        let target = match self.platform.recordings.create(&place(record)).await {
-            Ok(target) => target,
+        spec.max_duration = spec.max_duration.map(|d| d.saturating_sub(Duration::from_secs_f64(seconds(kept))));
+        // The page has started the recording once; it is not asked again.
+        spec.manual_start &= record.started.is_none();
+        let target = match (base, self.platform.recordings.create(&place(record)).await) {
+            (0, Ok(target)) => Some(target),
+            // What earlier recorders left and what this one stores are put together at the end.
+            (1.., Ok(target)) => target.abort().await.map(|()| None)?,
             // Tried again by whoever comes next.
-            Err(error) if error.kind.is_transient() => return Err(error.into()),
-            Err(error) => return Ok(failed(FailureCode::UploadFailed, super::chain(&error))),
+            (_, Err(error)) if error.kind.is_transient() => return Err(error.into()),
+            (_, Err(error)) => return Ok(Some(failed(FailureCode::UploadFailed, super::chain(&error)))),
         };
         let job = Job {
             spec,
@@ -205,29 +218,39 @@ impl TaskRunner {
             task: record.id.clone(),
             generation: record.generation,
             paused: record.paused,
+            base,
             chunks: self.chunks(record),
             target,
         };
         let (sender, commands) = mpsc::channel(4);
         let leave_at = invocation.deadline.map(|at| at.checked_sub(LEAVE).unwrap_or(at));
-        let desk = Desk::new(holder, &*self.platform.clock, sender, leave_at);
+        let goes_on = record.started.map(|_| kept);
+        let desk = Desk::new(holder, &*self.platform.clock, sender, leave_at, goes_on);
         let outcome = tokio::select! {
             outcome = self.studio.record(job, commands, &desk) => outcome,
             () = desk.work_for_ever() => unreachable!("it never ends"),
         };
-        let failure = outcome.failure.or_else(|| {
-            desk.out_of_time().then(|| Failure {
-                code: FailureCode::RetriesExhausted,
-                message: "the invocation's time was over and nobody took the recording on; what was recorded is kept"
-                    .into(),
-            })
-        });
-        let made = match outcome.only_chunks {
+        if desk.handing_over() && outcome.failure.is_none() {
+            let short = outcome.kept.next_multiple_of(segment) - outcome.kept;
+            holder
+                .persist(PATIENCE, |task, now| {
+                    let end = Anchor { recorded: kept + outcome.kept, wall: now, paused: task.paused };
+                    task.hand_over(end, short);
+                    Ok(())
+                })
+                .await?;
+            return Ok(None);
+        }
+        let made = match outcome.only_chunks || desk.handing_over() {
             true => self.assemble(record).await?,
             false => Product { saved: outcome.saved, chunks: outcome.chunks, ..Product::default() },
         };
-        let lease_age = desk.lease_age();
-        Ok(Product { failure: made.failure.clone().or(failure), quality: Some(outcome.quality), lease_age, ..made })
+        Ok(Some(Product {
+            failure: made.failure.clone().or(outcome.failure),
+            quality: Some(outcome.quality.shifted(seconds(kept))),
+            lease_age: desk.lease_age(),
+            ..made
+        }))
     }
 
     /// Makes the file of what a recorder left behind.
@@ -288,6 +311,21 @@ impl TaskRunner {
             }
         }
     }
+}
+
+/// Gaps of the whole task: those between recorders, and those of the last one.
+fn with_gaps(mut quality: Quality, gaps: &[Gap]) -> Quality {
+    quality.gaps.splice(0..0, gaps.iter().copied());
+    quality
+}
+
+/// Index of the segment that follows those that are there.
+fn next_index(keys: &[String]) -> u64 {
+    let index = |key: &String| match parse_chunk_key(key)? {
+        (_, ChunkName::Segment(index)) => Some(index + 1),
+        (_, ChunkName::Init) => None,
+    };
+    keys.iter().filter_map(index).max().unwrap_or(0)
 }
 
 fn failed(code: FailureCode, message: String) -> Product {

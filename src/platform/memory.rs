@@ -27,9 +27,15 @@ fn checked(op: &'static str, key: &str) -> Result<(), StoreError> {
     key::check(key).map_err(|reason| error(op, key, StoreErrorKind::Refused, &reason))
 }
 
-/// Task records.
+/// Task records. Versions count over the whole store, so that one of a record that was removed never comes again.
 #[derive(Default)]
-pub struct MemoryTaskStore(Mutex<BTreeMap<String, Versioned>>);
+pub struct MemoryTaskStore(Mutex<BTreeMap<String, Versioned>>, AtomicU64);
+
+impl MemoryTaskStore {
+    fn version(&self) -> u64 {
+        1 + (self.1.fetch_add(1, Ordering::SeqCst) << 32)
+    }
+}
 
 #[async_trait]
 impl TaskStore for MemoryTaskStore {
@@ -38,8 +44,9 @@ impl TaskStore for MemoryTaskStore {
         match all.get(&record.id).filter(|found| found.record.expires > now) {
             Some(found) => Ok(Created::Exists(Box::new(found.clone()))),
             None => {
-                all.insert(record.id.clone(), Versioned { record: record.clone(), version: 1 });
-                Ok(Created::New(1))
+                let version = self.version();
+                all.insert(record.id.clone(), Versioned { record: record.clone(), version });
+                Ok(Created::New(version))
             }
         }
     }
@@ -228,9 +235,11 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::conformance;
 
     #[tokio::test]
-    async fn chunks_conform() {
-        super::super::conformance::chunk_store(&MemoryChunkStore::default()).await;
+    async fn they_keep_what_the_ports_promise() {
+        conformance::chunk_store(&MemoryChunkStore::default()).await;
+        conformance::task_store(&MemoryTaskStore::default()).await;
     }
 }

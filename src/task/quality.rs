@@ -11,6 +11,10 @@ pub enum GapReason {
     PageCrash,
     /// The encoder lost what it had in hand.
     EncoderLost,
+    /// The recorder ended without warning, and another went on.
+    RecorderLost,
+    /// One invocation handed over to the next.
+    HandOver,
 }
 
 /// A span of wall time that should be in the file and is not.
@@ -61,6 +65,15 @@ pub struct Quality {
     pub silent: Vec<Stretch>,
     /// Stretches longer than 5 s in which the picture was of one colour.
     pub blank: Vec<Stretch>,
+}
+
+impl Quality {
+    /// The same of a recording that begins `by` seconds into the file.
+    pub fn shifted(mut self, by: f64) -> Self {
+        self.gaps.iter_mut().for_each(|g| g.start += by);
+        self.silent.iter_mut().chain(&mut self.blank).for_each(|s| s.start += by);
+        self
+    }
 }
 
 /// Collects stretches of something being so, along the recorded time.

@@ -8,13 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::order::Order;
-use super::quality::Quality;
+use super::quality::{Gap, GapReason, Quality};
 use super::status::{IllegalTransition, Status, StatusEvent};
+use super::timeline::seconds;
 
 /// Commands that may wait at once. More means that nobody applies them: the recorder looks several times a second.
 pub const MAX_WAITING_COMMANDS: usize = 64;
 /// How long a record is kept after the task could have ended at the latest, milliseconds: 30 days.
 pub const KEEP_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// Gaps that are listed at most. More of them would not fit a record, and nobody would read them.
+pub const MAX_GAPS: usize = 500;
 
 /// What a caller wants a running recorder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +81,17 @@ pub struct TaskResult {
     pub billed_gb_seconds: f64,
 }
 
+/// Where recorded time stood at a moment: with it, whoever comes later knows what is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Position in the file, samples.
+    pub recorded: u64,
+    /// Unix milliseconds.
+    pub wall: u64,
+    /// From then on nothing was recorded.
+    pub paused: bool,
+}
+
 /// The record. Times are unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -110,6 +125,21 @@ pub struct TaskRecord {
     /// The recorder records nothing for now: what a successor has to know.
     #[serde(default)]
     pub paused: bool,
+    /// The last moment at which recording began, was paused or resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
+    /// What is missing although it should be in the file.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
+    /// Samples by which segments of earlier generations are shorter than the grid: the last of each that handed over.
+    #[serde(default)]
+    pub short: u64,
+    /// Recorders that ended without warning.
+    #[serde(default)]
+    pub crashes: u32,
+    /// The last one handed over instead.
+    #[serde(default)]
+    pub handed_over: bool,
     /// Who works on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -156,6 +186,11 @@ impl TaskRecord {
             waiting: Vec::new(),
             last_seq: 0,
             paused: false,
+            anchor: None,
+            gaps: Vec::new(),
+            short: 0,
+            crashes: 0,
+            handed_over: false,
             lease: None,
             generation: 0,
             result: TaskResult::default(),
@@ -198,7 +233,8 @@ impl TaskRecord {
         }
         match &self.lease {
             Some(lease) if lease.owner != owner && lease.expires > now => return Err(Refused::Leased),
-            Some(_) | None => {}
+            Some(_) => self.crashes += 1,
+            None => {}
         }
         self.generation += 1;
         self.lease = Some(Lease { owner: owner.into(), expires: now + lease_ms });
@@ -242,12 +278,39 @@ impl TaskRecord {
     }
 
     /// The recorder is up: it records, or is paused.
-    pub fn capturing(&mut self, paused: bool, now: u64) -> Result<(), Refused> {
-        let event = if paused { StatusEvent::Holding } else { StatusEvent::Capturing };
+    pub fn capturing(&mut self, at: Anchor) -> Result<(), Refused> {
+        let event = if at.paused { StatusEvent::Holding } else { StatusEvent::Capturing };
         self.status = self.status.next(event)?;
-        self.paused = paused;
-        self.started.get_or_insert(now);
+        self.paused = at.paused;
+        self.started.get_or_insert(at.wall);
+        self.anchor = Some(at);
         Ok(())
+    }
+
+    /// The same of a recorder that goes on where another was lost: what lies between is missing.
+    pub fn resumed(&mut self, at: Anchor) -> Result<(), Refused> {
+        let before = self.anchor;
+        self.capturing(at)?;
+        let handed_over = std::mem::take(&mut self.handed_over);
+        let reason = if handed_over { GapReason::HandOver } else { GapReason::RecorderLost };
+        if let Some(before) = before {
+            let wall = if before.paused { 0 } else { at.wall.saturating_sub(before.wall) };
+            let duration = seconds(before.recorded) - seconds(at.recorded) + wall as f64 / 1000.0;
+            // Less than a picture is none.
+            if duration > 0.001 && self.gaps.len() < MAX_GAPS {
+                self.gaps.push(Gap { start: seconds(at.recorded), duration, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Another invocation is to go on after the last sample that was recorded: nobody holds the task. `short`: see the
+    /// field.
+    pub fn hand_over(&mut self, end: Anchor, short: u64) {
+        self.anchor = Some(end);
+        self.short += short;
+        self.handed_over = true;
+        self.lease = None;
     }
 
     /// A step of delivery.

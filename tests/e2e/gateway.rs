@@ -149,6 +149,15 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// Waits until a page of ours was asked for so many times.
+    pub fn until_asked(&self, page: &str, times: usize) {
+        let since = Instant::now();
+        while self.stage.server.asked(page) < times {
+            assert!(since.elapsed() < PATIENCE, "{page} was asked for {} times", self.stage.server.asked(page));
+            thread::sleep(STEP);
+        }
+    }
+
     /// Processes of recorders that run.
     pub fn recorders(&self) -> Vec<u32> {
         self.watch.running("panorec invoke")

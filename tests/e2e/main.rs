@@ -4,9 +4,13 @@
 //! The tests are named situations: `ordinary` pages, `situations` that pages bring about, `control` from outside and by the page,
 //! `failures`. They take turns: recordings disturb each other. None asks for absolute speed unless the machine was idle enough to owe it.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "tests start servers and the program itself, and end them")]
 
 mod cdp;
 mod checks;
+#[allow(dead_code, reason = "what the adapters' own tests need besides")]
+#[path = "../aws/support/mod.rs"]
+mod cloud;
 mod control;
 mod disk;
 mod failures;

@@ -1,6 +1,9 @@
 //! Recordings through the service: real HTTP, real recorder processes, real stores.
 
 use crate::checks;
+use crate::cloud;
+use crate::cloud::s3::Bucket;
+use crate::cloud::tables::{TABLE, Tables};
 use crate::gateway::{Gateway, request};
 use crate::judge::Evidence;
 use crate::run::Stage;
@@ -100,6 +103,60 @@ fn a_killed_gateway_loses_no_task() {
 }
 
 #[test]
+fn the_same_through_s3_and_dynamodb() {
+    let stage = Stage::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (bucket, tables) = runtime.block_on(async { (Bucket::new().await, Tables::new().await) });
+    let env = [
+        ("COS_BUCKET", bucket.name.as_str()),
+        ("CDN_DOMAIN", "cdn.example.com"),
+        ("PANOREC_TABLE", TABLE),
+        ("AWS_ENDPOINT_URL_S3", &bucket.endpoint),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &tables.endpoint),
+        ("AWS_REGION", cloud::REGION),
+        ("AWS_ACCESS_KEY_ID", cloud::KEY),
+        ("AWS_SECRET_ACCESS_KEY", cloud::SECRET),
+    ]
+    .map(|(k, v)| (k.to_string(), v.to_string()));
+    let gateway = Gateway::start(&stage, &[], &env);
+    let task = gateway.record("clock.html", json!({}));
+    let id = || json!({"TaskID": task});
+    gateway.until(&task, "recording");
+    thread::sleep(Duration::from_secs(3));
+    gateway.good("Pause", id());
+    gateway.until(&task, "paused");
+    thread::sleep(Duration::from_secs(2));
+    gateway.good("Resume", id());
+    gateway.until(&task, "recording");
+    thread::sleep(Duration::from_secs(3));
+    gateway.good("Stop", id());
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let name = format!("{task}/{}", done["Result"]["Videos"][0]["Filename"].as_str().unwrap());
+    assert_eq!(done["Result"]["Videos"][0]["FileURL"], format!("https://cdn.example.com/{name}"));
+    let keys = runtime.block_on(bucket.keys());
+    assert_eq!(keys, [name.as_str()], "the file and nothing else");
+    std::fs::write(stage.file(), runtime.block_on(bucket.read(&name)).unwrap()).unwrap();
+    let e = Evidence::of(&stage.file()).unwrap();
+    checks::container_of(&stage.file(), &e);
+    assert!((5.0..12.0).contains(&e.probe.duration), "{} s of about 6", e.probe.duration);
+    assert_eq!(checks::jumps(&e, 1000.0).len(), 1, "one pause");
+    assert!(!gateway.data().join("tasks.db").exists(), "nothing of it is on this machine");
+    gateway.end();
+}
+
+#[test]
+fn pages_of_strangers_may_not_call() {
+    let stage = Stage::new();
+    let gateway = Gateway::start(&stage, &[], &[]);
+    let body = json!({"Action": "List"}).to_string();
+    let call = |headers: &[&str]| request(&gateway.address, "POST", "/record", headers, body.as_bytes()).status;
+    assert_eq!(call(&["origin: https://evil.example.com", "content-type: text/plain"]), 403);
+    assert_eq!(call(&[]), 200);
+    gateway.end();
+}
+
+#[test]
 fn recordings_are_served_in_ranges_and_nothing_else_is() {
     let stage = Stage::new();
     let gateway = Gateway::start(&stage, &[], &[]);
@@ -118,22 +175,68 @@ fn recordings_are_served_in_ranges_and_nothing_else_is() {
     gateway.end();
 }
 
+/// Kill and restart lie this near to where the list of gaps puts them, on a busy machine.
+const GAP_SECONDS: f64 = 0.5;
+
+/// The one gap that is listed must be the one jump of the page's clock.
+fn the_gap_is_true(done: &serde_json::Value, e: &Evidence, reason: &str) {
+    let gaps = done["Result"]["Quality"]["Gaps"].as_array().unwrap();
+    assert_eq!(gaps.len(), 1, "{done}");
+    assert_eq!(gaps[0]["Reason"], reason);
+    let jumps = checks::jumps(e, 500.0);
+    assert_eq!(jumps.len(), 1, "{jumps:?}");
+    for (listed, seen) in [("Start", jumps[0].0), ("Duration", jumps[0].1)] {
+        let listed = gaps[0][listed].as_f64().unwrap();
+        assert!((listed - seen).abs() < GAP_SECONDS, "{listed} is listed, {seen} was seen: {gaps:?}");
+    }
+}
+
 #[test]
-fn what_a_killed_recorder_had_recorded_is_delivered() {
+fn a_killed_recorder_is_followed_by_another_in_the_same_file() {
     let stage = Stage::new();
     let gateway = Gateway::start(&stage, &[], &[]);
-    let task = gateway.record("clock.html", json!({}));
+    let task = gateway.record("room.html", json!({}));
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(6));
     let recorders = gateway.recorders();
     assert_eq!(recorders.len(), 1, "{recorders:?}");
     kill_process(Pid::from_raw(recorders[0] as i32).unwrap(), Signal::KILL).unwrap();
+    gateway.until_asked("room.html", 2);
+    thread::sleep(Duration::from_secs(6));
+    gateway.good("Stop", json!({"TaskID": task}));
     let (done, _) = gateway.until(&task, "finished");
-    assert_eq!(done["Result"]["ErrorCode"], "RetriesExhausted", "{done}");
-    let file = gateway.download(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap());
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    assert_eq!(done["Result"]["Quality"]["Generations"], 2);
+    let e = evidence(&gateway, &done);
+    the_gap_is_true(&done, &e, "RecorderLost");
+    // Of the first recorder only what was still in the encoder is lost: a segment is 2.1 s.
+    let at = checks::jumps(&e, 500.0)[0].0;
+    assert!(at > 3.0 && e.probe.duration > at + 3.0, "{at} of {} s", e.probe.duration);
+    gateway.end();
+}
+
+#[test]
+fn a_recording_goes_on_beyond_its_invocation() {
+    let stage = Stage::new();
+    let gateway = Gateway::start(&stage, &["--invocation-timeout", "20s"], &[]);
+    let task = gateway.record("room.html", json!({"ManualStart": false}));
+    gateway.until(&task, "recording");
+    gateway.until_asked("room.html", 2);
+    thread::sleep(Duration::from_secs(5));
+    gateway.good("Stop", json!({"TaskID": task}));
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let e = evidence(&gateway, &done);
+    the_gap_is_true(&done, &e, "HandOver");
+    gateway.end();
+}
+
+/// The finished file, which must be whole.
+fn evidence(gateway: &Gateway, done: &serde_json::Value) -> Evidence {
+    let video = &done["Result"]["Videos"][0];
+    let file = gateway.download(video["FileURL"].as_str().unwrap());
     let e = Evidence::of(&file).unwrap();
     checks::container_of(&file, &e);
-    // Only what was still in the encoder is lost: a segment is 2.1 s.
-    assert!(e.probe.duration > 3.0, "{} s of 6", e.probe.duration);
-    gateway.end();
+    checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
+    e
 }

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
 use crate::delivery::mp4::validate::validate;
+use crate::generation::Recorders;
 use crate::generation::run::Command;
 use crate::task::failure::FailureCode;
 use crate::task::order::Order;
+use crate::task::quality::GapReason;
 use crate::task::record::CommandKind;
 use crate::task::status::Status;
 
@@ -131,21 +133,61 @@ async fn a_duplicate_event_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_killed_recorder_left_is_delivered_by_whoever_comes_next() {
-    let world = World::of(1000);
+async fn a_killed_recorder_is_followed_by_another_and_the_gap_is_listed() {
+    let world = World::of(5);
     world.task(Order::of("https://example.com/")).await;
     // Dropping the invocation is what a kill does: nothing more is said or written.
     let killed = tokio::time::timeout(Duration::from_secs(10), world.invoke(&world.platform)).await;
     assert!(killed.is_err());
     let left = world.platform.chunks.list("raw/").await.unwrap();
-    assert!(left.len() >= 4, "{left:?}");
+    assert_eq!(left.len(), 5, "an init segment and four others: {left:?}");
     assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours", "the lease is not over");
     tokio::time::sleep(Duration::from_secs(11)).await;
-    world.runner(&world.platform);
-    let swept = crate::generation::Recorders::sweep(&world.runner(&world.platform)).await.unwrap();
+    let swept = world.runner(&world.platform).sweep().await.unwrap();
     assert_eq!((swept["Orphans"].as_u64(), world.continuation.take().len()), (Some(1), 1));
     world.invoke(&world.platform).await.unwrap();
     let task = world.record().await;
+    assert_eq!((task.result.failure, task.generation, task.crashes), (None, 2, 1));
+    one_file(&world, 9);
+    let quality = task.result.quality.unwrap();
+    let [gap] = quality.gaps[..] else { panic!("{:?}", quality.gaps) };
+    let kept = 4.0 * SEGMENT as f64 / 48_000.0;
+    assert_eq!(gap.reason, GapReason::RecorderLost);
+    assert!((gap.start - kept).abs() < 0.001 && (gap.duration - (21.0 - kept)).abs() < 0.02, "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_lost_again_and_again_is_given_up_with_what_there_is() {
+    let world = World::of(1000);
+    world.task(Order::of("https://example.com/")).await;
+    let mut lost = 0;
+    while world.record().await.status != Status::Finished {
+        assert!(lost < 200, "it never ends");
+        let _ = tokio::time::timeout(Duration::from_secs(3), world.invoke(&world.platform)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        lost += 1;
+    }
+    let task = world.record().await;
     assert_eq!(task.result.failure.unwrap().code, FailureCode::RetriesExhausted);
-    one_file(&world, left.len() as u64 - 1);
+    assert!(lost > 50, "{lost}");
+    one_file(&world, lost - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_goes_on_in_invocation_after_invocation() {
+    let world = World::of(1000);
+    world.task(Order { limit_seconds: 36_000, ..Order::of("https://example.com/") }).await;
+    for _ in 0..20 {
+        world.invoke_for(&world.platform, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(world.continuation.take().len(), 1, "the next was asked for");
+        assert!(world.record().await.lease.is_none(), "nobody holds it between two");
+    }
+    world.stop().await;
+    world.invoke(&world.platform).await.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.status, &task.result.failure, task.crashes), (Status::Finished, &None, 0));
+    assert_eq!(length(&world), Some(20 * 23 * SEGMENT), "20 times the 23 segments that fit 50 s");
+    // Time stood still between them, so only the unfinished segment of each is missing.
+    assert!(task.gaps.iter().all(|g| g.reason == GapReason::HandOver && g.duration < 2.2), "{:?}", task.gaps);
+    assert!(serde_json::to_string(&task).unwrap().len() < 100_000);
 }

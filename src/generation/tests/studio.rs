@@ -45,11 +45,17 @@ impl Studio for Replay {
     async fn record(&self, job: Job, mut commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
         let (outputs, queue) = mpsc::channel(media::QUEUE);
         let (status_sender, _status) = watch::channel(MediaStatus::default());
-        let media = Media { chunks: job.chunks, target: job.target, task: job.task, generation: job.generation };
+        let media = Media {
+            chunks: job.chunks,
+            target: job.target,
+            task: job.task,
+            generation: job.generation,
+            base: job.base,
+        };
         let writer = tokio::spawn(media::write(media, queue, status_sender));
         let (init, parsed, segments) = stored();
         outputs.send(EncoderOutput::Init(init)).await.ok();
-        watcher.state(job.paused);
+        watcher.state(job.paused, 0);
         let (mut index, mut paused, mut stopped) = (0, job.paused, Stopped::Page);
         let mut tick = tokio::time::interval(Duration::from_millis(2_133));
         tick.tick().await;
@@ -59,8 +65,8 @@ impl Studio for Replay {
                     self.commands.lock().unwrap().push(command);
                     match command {
                         Command::Stop => { stopped = Stopped::Interrupted; break }
-                        Command::Pause => { paused = true; watcher.state(true) }
-                        Command::Resume => { paused = false; watcher.state(false) }
+                        Command::Pause => { paused = true; watcher.state(true, index * SEGMENT) }
+                        Command::Resume => { paused = false; watcher.state(false, index * SEGMENT) }
                         Command::Refresh => {}
                     }
                 }

@@ -5,6 +5,27 @@ fn task() -> TaskRecord {
     TaskRecord::new("t".into(), Order::of("https://example.com/"), None, 1_000)
 }
 
+fn at(recorded: u64, wall: u64, paused: bool) -> Anchor {
+    Anchor { recorded, wall, paused }
+}
+
+#[test]
+fn what_is_missing_is_what_lies_between_the_last_kept_sample_and_the_first_new_one() {
+    let gap = |before: Anchor, now: Anchor| {
+        let mut task = task();
+        task.capturing(before).unwrap();
+        task.resumed(now).unwrap();
+        task.gaps.first().map(|g| ((g.start * 1000.0).round() as u64, (g.duration * 1000.0).round() as u64))
+    };
+    // Recording since 10 s on the wall; 4 s were kept; another goes on at 20 s: from 14 s to 20 s nothing is there.
+    assert_eq!(gap(at(0, 10_000, false), at(192_000, 20_000, false)), Some((4_000, 6_000)));
+    // Paused at 5 s of the file, of which 4 s were kept: the last second before the pause is missing, however long it lasts.
+    assert_eq!(gap(at(240_000, 10_000, true), at(192_000, 99_000, true)), Some((4_000, 1_000)));
+    // Resumed a second before the end: that second and the unkept one before the pause.
+    assert_eq!(gap(at(240_000, 10_000, false), at(192_000, 13_000, false)), Some((4_000, 4_000)));
+    assert_eq!(gap(at(192_000, 10_000, true), at(192_000, 99_000, true)), None);
+}
+
 #[test]
 fn a_pause_before_the_recorder_is_up_reaches_it() {
     let mut task = task();
@@ -12,7 +33,7 @@ fn a_pause_before_the_recorder_is_up_reaches_it() {
     task.command(CommandKind::Refresh).unwrap();
     task.claim("a", 2_000, 10_000).unwrap();
     assert!(task.paused && task.waiting.is_empty());
-    task.capturing(task.paused, 3_000).unwrap();
+    task.capturing(at(0, 3_000, task.paused)).unwrap();
     assert_eq!((task.status, task.started), (Status::Paused, Some(3_000)));
 }
 
@@ -20,7 +41,7 @@ fn a_pause_before_the_recorder_is_up_reaches_it() {
 fn commands_are_numbered_and_leave_when_applied() {
     let mut task = task();
     task.claim("a", 2_000, 10_000).unwrap();
-    task.capturing(false, 2_500).unwrap();
+    task.capturing(at(0, 2_500, false)).unwrap();
     for kind in [CommandKind::Pause, CommandKind::Refresh, CommandKind::Resume] {
         task.command(kind).unwrap();
     }
@@ -81,7 +102,7 @@ fn step(task: &mut TaskRecord, what: u8, now: u64) {
         3 => task.stop(now),
         4 => task.claim("a", now, 1_000),
         5 => task.claim("b", now, 1_000),
-        6 => task.capturing(now.is_multiple_of(2), now),
+        6 => task.capturing(at(0, now, now.is_multiple_of(2))),
         7 => task.deliver(StatusEvent::Assembling, now),
         8 => task.deliver(StatusEvent::Uploading, now),
         9 => task.deliver(StatusEvent::Announcing, now),
