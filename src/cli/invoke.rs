@@ -1,6 +1,6 @@
 //! `panorec invoke`: one event, one answer. Also what recorders of `serve` are: processes that get the recorder event.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match answer(args, &event) {
         Ok(answer) => {
-            println!("{answer}");
+            // Who does not read it does not want it.
+            let _ = writeln!(std::io::stdout(), "{answer}");
             ExitCode::SUCCESS
         }
         Err(message) => {

@@ -20,7 +20,7 @@ fn a_recording_is_started_steered_stopped_described_and_fetched() {
     let stage = Stage::new();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task =
-        gateway.record("clock.html", json!({"Output": {"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}}}));
+        gateway.record("room.html", json!({"Output": {"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}}}));
     let id = || json!({"TaskID": task});
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(3));
@@ -97,7 +97,7 @@ fn a_killed_gateway_loses_no_task() {
     let file = gateway.download(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap());
     let e = Evidence::of(&file).unwrap();
     checks::container_of(&file, &e);
-    assert!(e.probe.duration > 3.0, "{} s", e.probe.duration);
+    assert!(e.probe.duration > 2.5, "{} s", e.probe.duration);
     assert_eq!(stage.server.asked("clock.html"), 1, "one recorder");
     gateway.end();
 }
@@ -184,7 +184,7 @@ fn the_gap_is_true(done: &serde_json::Value, e: &Evidence, reason: &str) {
     assert_eq!(gaps.len(), 1, "{done}");
     assert_eq!(gaps[0]["Reason"], reason);
     let jumps = checks::jumps(e, 500.0);
-    assert_eq!(jumps.len(), 1, "{jumps:?}");
+    assert_eq!(jumps.len(), 1, "{jumps:?} of {gaps:?}; small ones: {:?}", checks::jumps(e, 60.0));
     for (listed, seen) in [("Start", jumps[0].0), ("Duration", jumps[0].1)] {
         let listed = gaps[0][listed].as_f64().unwrap();
         assert!((listed - seen).abs() < GAP_SECONDS, "{listed} is listed, {seen} was seen: {gaps:?}");

@@ -35,7 +35,7 @@ struct Start {
 }
 
 impl ChildContinuation {
-    /// Invocations of `exe`, a panorec binary. What they print is appended to `log`, or goes where ours goes.
+    /// Invocations of `exe`, a panorec binary. What they print is appended to `log`; without one, their log goes where ours goes.
     pub fn new(exe: PathBuf, args: Vec<OsString>, log: Option<PathBuf>) -> Self {
         Self { start: Arc::new(Start { exe, args, log }) }
     }
@@ -69,7 +69,8 @@ impl Start {
     fn spawn(&self) -> io::Result<Child> {
         #[expect(clippy::disallowed_methods, reason = "an invocation is not a child to be ended with us")]
         let mut command = std::process::Command::new(&self.exe);
-        command.arg(VERB).args(&self.args).arg("-").stdin(Stdio::piped());
+        // Its answer is for nobody.
+        command.arg(VERB).args(&self.args).arg("-").stdin(Stdio::piped()).stdout(Stdio::null());
         if let Some(path) = &self.log {
             let log = File::options().create(true).append(true).open(path)?;
             command.stdout(log.try_clone()?).stderr(log);

@@ -123,8 +123,14 @@ fn connect(path: &Path, reads_only: bool, wait: Duration) -> Result<Connection, 
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    // Orders may hold keys. SQLite gives its other files the permissions of this one.
-    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    // Orders may hold keys. SQLite gives its other files the permissions of this one. A file that is there is left alone:
+    // closing any descriptor of it would drop the locks of all our connections (fcntl(2)), and another process would
+    // take itself for the last one and remove the log that we write to.
+    match std::fs::OpenOptions::new().create_new(true).append(true).mode(0o600).open(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
+        Err(_) if path.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory).into()),
+        _ => {}
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(wait)?;

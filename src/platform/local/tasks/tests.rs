@@ -193,3 +193,18 @@ fn only_the_owner_may_read_the_file() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
     }
 }
+
+#[tokio::test]
+async fn an_open_store_keeps_its_lock_so_that_no_other_takes_itself_for_the_last() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tasks.db");
+    let store = SqliteTaskStore::open(&path).unwrap();
+    store.load("nobody", NOW).await.unwrap();
+    let (inode, pid) = (path.metadata().unwrap().ino(), std::process::id());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let ours =
+        |line: &str| line.contains(&format!(":{inode} ")) && line.split_whitespace().any(|w| w == pid.to_string());
+    assert!(locks.lines().any(ours), "no lock of process {pid} on inode {inode}:\n{locks}");
+    drop(store);
+}
