@@ -99,7 +99,7 @@ impl<'a> Desk<'a> {
             if self.leave_at.is_some_and(|at| Instant::now() >= at)
                 && !self.told(|t| std::mem::replace(&mut t.out_of_time, true))
             {
-                self.stop().await;
+                let _ = self.commands.send(Command::HandOver).await;
             }
             match self.round(renewed.elapsed() >= RENEW).await {
                 Ok(true) => {
@@ -190,12 +190,12 @@ impl Watcher for Desk<'_> {
         if self.told(|t| t.fenced) {
             return None;
         }
-        let (state, out_of_time) = self.told(|t| (t.state, t.out_of_time));
+        let state = self.told(|t| t.state);
         let mut handing_over = false;
         let written = self.holder.persist(PATIENCE, |record, now| {
             // A recording shorter than the desk's round was recording all the same.
             self.report(record, state)?;
-            handing_over = out_of_time && stopped == Stopped::Interrupted && record.status <= Status::Paused;
+            handing_over = stopped == Stopped::HandOver && record.status <= Status::Paused;
             if handing_over {
                 return Ok(());
             }

@@ -23,6 +23,8 @@ pub enum Stopped {
     Interrupted,
     /// The page said so.
     Page,
+    /// Another recorder goes on.
+    HandOver,
     /// It could not go on.
     Failed,
 }

@@ -92,8 +92,11 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn W
     let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, watcher, started, paused);
     let end = run.drive().await;
     let (capture, page, mut ended, timings) = run.dissolve(end);
-    let limit = spec.max_duration.filter(|_| ended.stopped == Stopped::Duration);
-    let limit = limit.map(|d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64);
+    let limit = match ended.stopped {
+        Stopped::Duration => spec.max_duration.map(|d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64),
+        Stopped::HandOver => Some(capture.recorded().next_multiple_of(spec.rate.segment())),
+        Stopped::Interrupted | Stopped::Page | Stopped::Failed => None,
+    };
     // The end of a limited recording is ordered ahead.
     let ahead = limit.map_or(0, |limit| limit.saturating_sub(capture.recorded()));
     let stopping = Instant::now() + Duration::from_secs_f64(seconds(ahead));

@@ -39,6 +39,8 @@ pub enum Command {
     Resume,
     /// Reload the page.
     Refresh,
+    /// End at the end of the segment, so that another recorder can go on from there.
+    HandOver,
 }
 
 /// How things are, once a second.
@@ -81,6 +83,8 @@ pub(super) struct Run<'a> {
     begun: bool,
     /// Caller or page asked for a pause.
     paused: bool,
+    /// Recorded sample at which another recorder is to go on.
+    leave: Option<u64>,
     gaps: Vec<Gap>,
     relaunches: u32,
     cadence: Cadence,
@@ -122,6 +126,7 @@ impl<'a> Run<'a> {
             timings: Timings::default(),
             begun: false,
             paused,
+            leave: None,
             gaps: Vec::new(),
             relaunches: 0,
             cadence: Cadence::default(),
@@ -169,6 +174,7 @@ impl<'a> Run<'a> {
                 Next::Page(Some(event)) => self.page_event(event).await?,
                 Next::Page(None) => self.lost(Lost::Browser, "its connection ended").await?,
                 Next::Media => self.media_changed(),
+                Next::End if self.leave.is_some_and(|at| at < self.limit()) => Some(Stopped::HandOver),
                 Next::End => Some(Stopped::Duration),
                 Next::NotReady => return Err(Trouble::NotReady(self.spec.ready_timeout.unwrap_or_default())),
                 Next::Look => {
@@ -178,6 +184,9 @@ impl<'a> Run<'a> {
             };
             if let Some(stopped) = stopped {
                 return Ok(stopped);
+            }
+            if self.leave.is_some() && !self.capture.is_open() {
+                return Ok(Stopped::HandOver);
             }
         }
     }
@@ -204,6 +213,7 @@ impl<'a> Run<'a> {
                     Command::Pause => self.paused = true,
                     Command::Resume => self.paused = false,
                     Command::Refresh => {}
+                    Command::HandOver => return Ok(Some(Stopped::HandOver)),
                 },
             }
         }
@@ -225,6 +235,10 @@ impl<'a> Run<'a> {
             Command::Pause => self.pause(),
             Command::Resume => self.resume(),
             Command::Refresh => self.refresh(),
+            Command::HandOver => {
+                let soonest = self.capture.recorded() + END_AHEAD.as_millis() as u64 * SAMPLE_RATE / 1000;
+                self.leave = Some(soonest.next_multiple_of(self.spec.rate.segment()));
+            }
         }
         None
     }
@@ -321,11 +335,19 @@ impl<'a> Run<'a> {
         (status.failed || status.ended).then_some(Stopped::Failed)
     }
 
-    /// Time until the closing of a limited recording has to be sent out.
+    /// Time until the closing of a recording that ends at a sample has to be sent out.
     fn time_left(&self) -> Option<Duration> {
-        let limit = self.spec.max_duration.filter(|_| self.capture.is_open())?;
-        let recorded = Duration::from_secs_f64(seconds(self.capture.recorded()));
-        Some(limit.saturating_sub(recorded).saturating_sub(END_AHEAD))
+        let end = self.leave.unwrap_or(u64::MAX).min(self.limit());
+        if end == u64::MAX || !self.capture.is_open() {
+            return None;
+        }
+        let left = end.saturating_sub(self.capture.recorded());
+        Some(Duration::from_secs_f64(seconds(left)).saturating_sub(END_AHEAD))
+    }
+
+    /// Recorded sample at which the recording ends by itself.
+    fn limit(&self) -> u64 {
+        self.spec.max_duration.map_or(u64::MAX, |d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64)
     }
 
     fn look(&mut self) -> Result<(), Trouble> {

@@ -201,8 +201,13 @@ impl Movie {
             Some(end) if run.start == end => true,
             Some(end) => {
                 let first = run.samples.first().map(|s| u64::from(s.duration));
-                kept.skipped = 1;
-                is_audio && track.priming_expected && run.start == end - priming && first == Some(AAC_FRAME)
+                // After an end off the AAC grid (a recorder that stopped while paused) frames lie where they fall,
+                // rounded to the grid: half a frame off at most.
+                let off = if end % priming == 0 { 0 } else { priming / 2 };
+                let is_near = |place: i64| (run.start - place).abs() <= off;
+                let is_priming = track.priming_expected && is_near(end - priming) && first == Some(AAC_FRAME);
+                kept.skipped = usize::from(is_priming);
+                is_audio && (is_priming || off > 0 && is_near(end))
             }
             None => run.start == 0 || (is_audio && run.start == -priming),
         };

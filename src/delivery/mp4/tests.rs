@@ -116,6 +116,23 @@ fn the_last_picture_lasts_up_to_the_end_whatever_the_encoder_said() {
 }
 
 #[test]
+fn a_second_encoder_goes_on_after_an_end_between_two_frames_of_sound() {
+    let (init, segments) = stored(TINY, 0);
+    let mut movie = Movie::new(&init).unwrap();
+    let mut payload: Vec<u8> = segments.iter().flat_map(|s| movie.push(s).unwrap()).collect();
+    let end = movie.recorded();
+    assert_ne!(end % 1024, 0, "{end}");
+    movie.init(&init).unwrap();
+    let parsed = Init::read(&init).unwrap();
+    for (n, segment) in segments[..2].iter().enumerate() {
+        let next = parsed.segment(segment.bytes.clone(), 3 + n as u64, end + n as u64 * S).unwrap();
+        payload.extend(movie.push(&next).unwrap());
+    }
+    let (_, judged) = finish(&movie, &payload, end + 2 * S, 1);
+    assert_eq!((judged.tracks[0].shown, judged.tracks[1].shown), (end + 2 * S, end + 2 * S));
+}
+
+#[test]
 fn a_second_encoder_goes_on_without_its_priming_and_with_its_own_parameters() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();

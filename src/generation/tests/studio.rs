@@ -68,6 +68,7 @@ impl Studio for Replay {
                         Command::Pause => { paused = true; watcher.state(true, index * SEGMENT) }
                         Command::Resume => { paused = false; watcher.state(false, index * SEGMENT) }
                         Command::Refresh => {}
+                        Command::HandOver => { stopped = Stopped::HandOver; break }
                     }
                 }
                 _ = tick.tick(), if !paused => {
