@@ -86,7 +86,7 @@ def cos(**values):
 
 EVERYTHING = start(
     ManualStart=True, ReadyTimeout=60, Width=1920, Height=1080, MaxDurationLimit=3600, StorageType="cos",
-    CallbackURL="https://example.com/done", CallbackEvents=["recording", "finished"], PageTitle="Algebra 7b",
+    CallbackURL="https://example.com/done", CallbackEvents=["callback"], PageTitle="Algebra 7b",
     Headers={"UserAgent": "recorder"},
     Output={"Cos": {"Domain": "cdn.example.com", "Bucket": "films", "Region": "eu-west-1", "TargetDir": "2026/11",
                     "TargetName": "algebra.mp4"},
@@ -149,6 +149,7 @@ SITUATIONS = {
     "error-vod": v2(start(Output={"Vod": {}})),
     "error-callback-url": v2(start(CallbackURL="ftp://example.com/")),
     "error-callback-events": v2(start(CallbackURL="https://example.com/", CallbackEvents=["done"])),
+    "error-callback-events-later": v2(start(CallbackURL="https://example.com/", CallbackEvents=["recording"])),
     "error-token-long": v2(start(ClientToken="x" * 65)),
     "error-token-conflict": v2(act("Start", RecordURL=PAGE, Width=640, ClientToken="used")),
     "error-task-missing": v2(act("Stop")),

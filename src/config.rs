@@ -3,6 +3,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Path of Chromium. Default: the first of `chromium`, `chromium-browser`, `google-chrome` found on `PATH`.
 pub const CHROMIUM: &str = "PANOREC_CHROMIUM";
 /// Path of FFmpeg. Default: `.tools/ffmpeg` in the directory of the executable or one of the four above it (where
@@ -19,6 +22,8 @@ pub const CORS_ORIGIN: &str = "PANOREC_CORS_ORIGIN";
 pub const ALLOW_ADDRESS: &str = "PANOREC_ALLOW_ADDRESS";
 /// `true`: intermediate chunks stay after the file was made. Default: `false`.
 pub const KEEP_CHUNKS: &str = "PANOREC_KEEP_CHUNKS";
+/// Secret that callbacks are signed with: base64 of 24 to 64 bytes, `whsec_` before it if you like. Default: unsigned.
+pub const WEBHOOK_SECRET: &str = "PANOREC_WEBHOOK_SECRET";
 /// Bucket of finished recordings. Default: the data directory.
 pub const BUCKET: &str = "COS_BUCKET";
 /// Bucket of intermediate chunks. Default: the bucket of finished recordings.
@@ -106,6 +111,8 @@ pub struct Settings {
     pub allow_addresses: Vec<ipnet::IpNet>,
     /// See [`KEEP_CHUNKS`].
     pub keep_chunks: bool,
+    /// See [`WEBHOOK_SECRET`], decoded.
+    pub webhook_secret: Option<Vec<u8>>,
     /// See [`BUCKET`].
     pub bucket: Option<String>,
     /// See [`BUCKET_RAW`].
@@ -138,6 +145,16 @@ pub fn settings() -> Result<Settings, BadSetting> {
     read_settings(|name| given(name).map(|v| v.to_string_lossy().into_owned()))
 }
 
+/// A secret as the Standard Webhooks specification writes it; the prefix may be left out.
+fn secret(text: &str) -> Result<Vec<u8>, String> {
+    let encoded = text.strip_prefix("whsec_").unwrap_or(text);
+    match STANDARD.decode(encoded) {
+        Ok(key) if (24..=64).contains(&key.len()) => Ok(key),
+        Ok(key) => Err(format!("{} bytes; 24 to 64 are needed", key.len())),
+        Err(_) => Err("not base64; write it as whsec_ and base64 of 24 to 64 random bytes".into()),
+    }
+}
+
 fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSetting> {
     let bad = |variable, reason: String| BadSetting { variable, reason };
     let keep_chunks = match get(KEEP_CHUNKS).as_deref() {
@@ -156,6 +173,10 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
         Some(text) => text.parse().ok().filter(|s| (1..=MAX_LIMIT_SECONDS).contains(s)).ok_or_else(|| {
             bad(MAX_LIMIT, format!("`{text}` is not a whole number of seconds from 1 to {MAX_LIMIT_SECONDS}"))
         })?,
+    };
+    let webhook_secret = match get(WEBHOOK_SECRET) {
+        Some(text) => Some(secret(&text).map_err(|e| bad(WEBHOOK_SECRET, e))?),
+        None => None,
     };
     let bucket = get(BUCKET);
     if bucket.is_none() && get(BUCKET_RAW).is_some() {
@@ -177,6 +198,7 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
         cors_origin: get(CORS_ORIGIN),
         allow_addresses,
         keep_chunks,
+        webhook_secret,
         bucket,
         bucket_raw: get(BUCKET_RAW),
         domain,
@@ -229,6 +251,7 @@ mod tests {
             (MAX_LIMIT, "36001", "1 to 36000"),
             (MAX_LIMIT, "1h", "1 to 36000"),
             (BUCKET_RAW, "raw", "set COS_BUCKET"),
+            (WEBHOOK_SECRET, "whsec_c2hvcnQ=", "24 to 64"),
             (DOMAIN, "https://cdn.example.com", "without https://"),
             (MOUNT, "/nowhere", "not a directory"),
         ] {

@@ -113,7 +113,13 @@ fn events(data: &Fields) -> Result<Vec<Status>, ApiError> {
     if !words.is_empty() && data.string("CallbackURL")?.is_none() {
         return Err(data.refuse("CallbackEvents", "nobody to call; give CallbackURL too"));
     }
-    words.iter().map(|word| status(data, word)).collect()
+    let statuses: Vec<Status> = words.iter().map(|word| status(data, word)).collect::<Result<_, _>>()?;
+    match statuses.iter().any(|s| *s != Status::Callback) {
+        true => {
+            Err(data.refuse("CallbackEvents", "calls at single statuses are not possible yet; the result is announced"))
+        }
+        false => Ok(statuses),
+    }
 }
 
 fn status(data: &Fields, word: &str) -> Result<Status, ApiError> {

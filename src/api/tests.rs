@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::generation::tests::studio::Replay;
+use crate::generation::tests::world::Silent;
 use crate::generation::{Invocation, RunnerConfig, TaskRunner, Tools};
 use crate::platform::memory::{ManualClock, MemoryChunkStore, MemoryContinuation, MemoryRecordings, MemoryTaskStore};
 use crate::platform::{Platform, TaskStore};
@@ -38,7 +39,7 @@ fn service(platform: &Platform) -> Service {
     let config =
         RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: None, metrics: false };
     let studio = Arc::new(Replay { segments: 2, ..Replay::default() });
-    let recorders = Arc::new(TaskRunner::new(platform.clone(), studio, config));
+    let recorders = Arc::new(TaskRunner::new(platform.clone(), studio, Arc::new(Silent), config));
     let defaults = Defaults { max_limit_seconds: 36_000, mounted: false };
     Service::new(platform.clone(), recorders, ServiceConfig { defaults, cors: Some("https://app.example.com".into()) })
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::values;
-use crate::api::{Defaults, Service, ServiceConfig};
+use crate::api::{Defaults, Service, ServiceConfig, task_json};
 use crate::config::{self, Settings};
-use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, chain};
+use crate::delivery::callback::Callback;
+use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, WebAnnouncer, chain};
 use crate::platform::aws::{Aws, DynamoTaskStore, LambdaContinuation, S3ChunkStore, S3Recordings};
 use crate::platform::clock::SystemClock;
 use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore};
@@ -149,7 +150,13 @@ fn service(stores: Stores, settings: &Settings, allowed: &[ipnet::IpNet]) -> Res
         memory_mb: settings.memory_mb,
         metrics: settings.function.is_some(),
     };
-    let recorders = Arc::new(TaskRunner::new(platform.clone(), Arc::new(ChromiumStudio), runner));
+    let announcer = WebAnnouncer {
+        callback: Callback::new(settings.webhook_secret.clone()),
+        clock: Arc::new(SystemClock),
+        allow_addresses: runner.allow_addresses.clone(),
+        describe: |task| task_json(task).into(),
+    };
+    let recorders = TaskRunner::new(platform.clone(), Arc::new(ChromiumStudio), Arc::new(announcer), runner);
     let defaults = Defaults { max_limit_seconds: settings.max_limit_seconds, mounted: platform.mounted.is_some() };
-    Ok(Service::new(platform, recorders, ServiceConfig { defaults, cors: settings.cors_origin.clone() }))
+    Ok(Service::new(platform, Arc::new(recorders), ServiceConfig { defaults, cors: settings.cors_origin.clone() }))
 }

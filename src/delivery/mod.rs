@@ -1,4 +1,6 @@
-//! Segments to what the user gets. Knows neither the browser nor any store: bytes in, bytes out.
+//! Segments to what the user gets. Knows neither the browser nor any store: bytes in, bytes
+//! out, and word of it to whoever ordered it.
 
+pub mod callback;
 pub mod mp4;
 pub mod recovery;

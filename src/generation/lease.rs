@@ -62,7 +62,25 @@ impl Holder {
         .await
     }
 
-    /// The same for what must not be lost: a store that cannot be reached is tried again for as long as `patience`.
+    /// Does work that takes long while it keeps the lease, and drops it when somebody else takes over.
+    pub async fn holding<T>(&self, work: impl Future<Output = T>) -> Result<T, ChangeError> {
+        let lost = async {
+            loop {
+                tokio::time::sleep(RENEW).await;
+                match self.edit(|_, _| Ok(())).await {
+                    Ok(_) => {}
+                    Err(lost @ (ChangeError::Refused(_) | ChangeError::Unknown(_))) => return lost,
+                    Err(error) => tracing::warn!(error = %super::chain(&error), "lease not renewed"),
+                }
+            }
+        };
+        tokio::select! {
+            done = work => Ok(done),
+            lost = lost => Err(lost),
+        }
+    }
+
+    /// The same as `edit` for what must not be lost: a store that cannot be reached is tried again for as long as `patience`.
     pub async fn persist(
         &self,
         patience: Duration,

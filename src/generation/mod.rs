@@ -1,5 +1,6 @@
 //! One invocation's share of a recording: takes the task, drives the recorder, stores what comes out, assembles the file.
 
+mod announce;
 mod assemble;
 mod change;
 mod desk;
@@ -12,6 +13,7 @@ mod record;
 mod run;
 mod tasks;
 
+pub use announce::{Announcer, WebAnnouncer};
 pub use assemble::{AssembleError, assemble};
 pub use change::{ChangeError, change};
 pub use outcome::{Outcome, Saved, Stopped, Timings};

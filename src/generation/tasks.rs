@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::announce::Announcer;
 use super::assemble::{AssembleError, assemble};
 use super::change::ChangeError;
 use super::desk::{Desk, name};
@@ -79,6 +80,7 @@ pub struct RunnerConfig {
 pub struct TaskRunner {
     platform: Platform,
     studio: Arc<dyn Studio>,
+    announcer: Arc<dyn Announcer>,
     config: RunnerConfig,
 }
 
@@ -114,8 +116,13 @@ impl Recorders for TaskRunner {
 
 impl TaskRunner {
     /// Recorders that record with `studio`.
-    pub fn new(platform: Platform, studio: Arc<dyn Studio>, config: RunnerConfig) -> Self {
-        Self { platform, studio, config }
+    pub fn new(
+        platform: Platform,
+        studio: Arc<dyn Studio>,
+        announcer: Arc<dyn Announcer>,
+        config: RunnerConfig,
+    ) -> Self {
+        Self { platform, studio, announcer, config }
     }
 
     #[tracing::instrument(skip_all, fields(task_id = task, request_id = invocation.id, generation))]
@@ -125,6 +132,9 @@ impl TaskRunner {
         let (holder, record) = Holder::claim(&self.platform, task).await?;
         tracing::Span::current().record("generation", record.generation);
         tracing::info!(status = record.status.word(), "task taken");
+        if record.status == Status::Callback {
+            return self.announce(&holder, &record).await;
+        }
         let Some(product) = self.produce(&holder, &record, invocation).await? else {
             // Another invocation goes on.
             self.platform.continuation.invoke(&RecorderEvent { task: task.into() }).await?;
@@ -140,7 +150,10 @@ impl TaskRunner {
                 task.result.videos = videos.clone();
                 task.result.quality = product.quality.clone().map(|quality| with_gaps(quality, &task.gaps));
                 task.result.billed_gb_seconds += billed;
-                task.end(now)
+                match task.order.callback_url {
+                    Some(_) => task.announce(now),
+                    None => task.end(now),
+                }
             })
             .await?;
         if !self.config.keep_chunks {
@@ -157,9 +170,29 @@ impl TaskRunner {
         tracing::info!(
             videos = written.result.videos.len(),
             failure = ?written.result.failure.as_ref().map(|f| f.code),
-            "task finished"
+            "task delivered"
         );
-        Ok(written.status)
+        match written.status {
+            Status::Callback => self.announce(&holder, &written).await,
+            status => Ok(status),
+        }
+    }
+
+    /// Announces a result that is written down, and ends the task.
+    async fn announce(&self, holder: &Holder, record: &TaskRecord) -> Result<Status, ChangeError> {
+        let told = holder.holding(self.announcer.announce(record)).await?;
+        if let Err(message) = &told {
+            tracing::error!(message, "callback failed");
+        }
+        let ended = holder.persist(PATIENCE, |task, now| {
+            if let Err(message) = &told {
+                // What went wrong before is what the caller has to know.
+                let failure = Failure { code: FailureCode::CallbackFailed, message: message.clone() };
+                task.result.failure.get_or_insert(failure);
+            }
+            task.end(now)
+        });
+        Ok(ended.await?.status)
     }
 
     /// Records, or makes the file of what recorders left behind. `None` when another invocation is to go on.
@@ -242,7 +275,7 @@ impl TaskRunner {
             return Ok(None);
         }
         let made = match outcome.only_chunks || desk.handing_over() {
-            true => self.assemble(record).await?,
+            true => holder.holding(self.assemble(record)).await??,
             false => Product { saved: outcome.saved, chunks: outcome.chunks, ..Product::default() },
         };
         Ok(Some(Product {
@@ -260,7 +293,7 @@ impl TaskRunner {
             message: "the recorder ended without warning; what it had recorded is kept".into(),
         });
         let record = holder.persist(PATIENCE, |task, now| task.deliver(StatusEvent::Assembling, now)).await?;
-        let made = self.assemble(&record).await?;
+        let made = holder.holding(self.assemble(&record)).await??;
         Ok(Product { failure: made.failure.clone().or(failure), ..made })
     }
 

@@ -15,6 +15,8 @@ pub enum FailureCode {
     UploadFailed,
     /// The recorder ended without warning, and nobody could go on.
     RetriesExhausted,
+    /// The result could not be announced; what was recorded is there.
+    CallbackFailed,
 }
 
 /// A code with its explanation.

@@ -320,6 +320,13 @@ impl TaskRecord {
         Ok(())
     }
 
+    /// The result is there and is being announced.
+    pub fn announce(&mut self, now: u64) -> Result<(), Refused> {
+        self.status = self.status.next(StatusEvent::Announcing)?;
+        self.finished.get_or_insert(now);
+        Ok(())
+    }
+
     /// Over. The lease goes, so that nobody waits for it.
     pub fn end(&mut self, now: u64) -> Result<(), Refused> {
         self.status = self.status.next(StatusEvent::Ended)?;

@@ -146,6 +146,56 @@ fn the_same_through_s3_and_dynamodb() {
 }
 
 #[test]
+fn the_result_is_announced_until_it_is_taken() {
+    let stage = Stage::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/done?class=7b", server.local_addr().unwrap());
+    let listener = thread::spawn(move || {
+        ["503 Service Unavailable", "302 Found", "204 No Content"].map(|answer| heard(&server, answer))
+    });
+    let secret = ("PANOREC_WEBHOOK_SECRET".to_string(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_string());
+    let gateway = Gateway::start(&stage, &[], &[secret]);
+    let task = gateway.record("stop.html", json!({"CallbackURL": url}));
+    let calls = listener.join().unwrap();
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let (head, body) = &calls[2];
+    assert!(head.starts_with("POST /done?class=7b HTTP/1.1"), "{head}");
+    for header in ["content-type: application/json", "webhook-signature: v1,", "webhook-timestamp: "] {
+        assert!(head.contains(header), "{header} is not in {head}");
+    }
+    let id =
+        |call: &(String, serde_json::Value)| call.0.lines().find(|l| l.starts_with("webhook-id")).map(String::from);
+    assert!(calls.iter().all(|call| id(call) == id(&calls[0]) && call.1 == *body), "each try is the same message");
+    let mut expected = done.clone();
+    expected["Status"] = "callback".into();
+    expected.as_object_mut().unwrap().remove("RequestID");
+    assert_eq!(*body, expected);
+    gateway.end();
+}
+
+/// Takes one request and answers it. Returns its head and body.
+fn heard(server: &std::net::TcpListener, answer: &str) -> (String, serde_json::Value) {
+    use std::io::{Read, Write};
+    let (mut stream, _) = server.accept().unwrap();
+    let mut text = Vec::new();
+    loop {
+        let mut block = [0; 4096];
+        let n = stream.read(&mut block).unwrap();
+        assert!(n > 0, "cut off: {}", String::from_utf8_lossy(&text));
+        text.extend(&block[..n]);
+        let Some(at) = text.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(text[..at].to_vec()).unwrap();
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+        if text.len() == at + 4 + length {
+            let location = "location: http://127.0.0.1:1/elsewhere\r\n";
+            write!(stream, "HTTP/1.1 {answer}\r\n{location}content-length: 0\r\n\r\n").unwrap();
+            return (head, serde_json::from_slice(&text[at + 4..]).unwrap());
+        }
+    }
+}
+
+#[test]
 fn pages_of_strangers_may_not_call() {
     let stage = Stage::new();
     let gateway = Gateway::start(&stage, &[], &[]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms, and the rooms each may name.
 const MAY_NAME: [(&str, &[&str]); 9] = [
     ("main", &["api", "cli", "config", "delivery", "generation", "platform", "recording", "task"]),
-    ("cli", &["api", "cli", "config", "generation", "platform", "recording", "task"]),
+    ("cli", &["api", "cli", "config", "delivery", "generation", "platform", "recording", "task"]),
     ("api", &["api", "generation", "platform", "task"]),
     ("config", &["config"]),
     ("generation", &["delivery", "generation", "platform", "recording", "task"]),

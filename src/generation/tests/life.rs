@@ -1,8 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::delivery::mp4::validate::validate;
 use crate::generation::Recorders;
 use crate::generation::run::Command;
+use crate::platform::memory::MemoryChunkStore;
+use crate::platform::{ChunkStore, Platform, StoreError};
 use crate::task::failure::FailureCode;
 use crate::task::order::Order;
 use crate::task::quality::GapReason;
@@ -154,6 +160,90 @@ async fn a_killed_recorder_is_followed_by_another_and_the_gap_is_listed() {
     let kept = 4.0 * SEGMENT as f64 / 48_000.0;
     assert_eq!(gap.reason, GapReason::RecorderLost);
     assert!((gap.start - kept).abs() < 0.001 && (gap.duration - (21.0 - kept)).abs() < 0.02, "{gap:?}");
+}
+
+fn called() -> Order {
+    Order { callback_url: Some("https://example.com/done".into()), ..Order::of("https://example.com/") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_announced_once_it_is_there_and_before_the_task_is_over() {
+    let world = World::of(2);
+    world.task(called()).await;
+    world.invoke(&world.platform).await.unwrap();
+    let heard = world.announcer.heard.lock().unwrap().clone();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(
+        (heard[0].status, heard[0].finished.is_some(), heard[0].result.videos.len()),
+        (Status::Callback, true, 1)
+    );
+    let task = world.record().await;
+    assert_eq!((task.status, task.finished, task.result.failure), (Status::Finished, heard[0].finished, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_never_arrives_keeps_the_videos() {
+    let world = World::of(2);
+    world.task(called()).await;
+    world.announcer.refuses.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.invoke(&world.platform).await.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.status, task.result.videos.len()), (Status::Finished, 1));
+    assert_eq!(task.result.failure.unwrap().code, FailureCode::CallbackFailed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announcement_that_was_cut_off_is_made_by_whoever_comes_next() {
+    let world = World::of(2);
+    world.task(called()).await;
+    let killed = tokio::time::timeout(Duration::from_secs(15), world.invoke(&world.platform)).await;
+    assert!(killed.is_err() && world.record().await.status == Status::Callback);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.invoke(&world.platform).await.unwrap();
+    assert_eq!(world.announcer.heard.lock().unwrap().len(), 1);
+    assert_eq!(world.record().await.status, Status::Finished);
+    one_file(&world, 2);
+}
+
+/// Chunks on a slow network.
+struct Slow(MemoryChunkStore);
+
+#[async_trait]
+impl ChunkStore for Slow {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.0.put(key, bytes).await
+    }
+    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        self.0.get(key).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.0.list(prefix).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.0.delete(key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_held_while_its_file_is_made_however_long_that_takes() {
+    let world = World::of(1000);
+    world.task(Order::of("https://example.com/")).await;
+    let killed = tokio::time::timeout(Duration::from_secs(10), world.invoke(&world.platform)).await;
+    assert!(killed.is_err());
+    world.stop().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let slow = Platform { chunks: Arc::new(Slow(world.chunks.clone())), ..world.platform.clone() };
+    let others = async {
+        for _ in 0..15 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours");
+        }
+    };
+    let (made, ()) = tokio::join!(world.invoke(&slow), others);
+    assert_eq!(made.unwrap()["Status"], "finished");
+    assert_eq!(world.record().await.generation, 2);
+    one_file(&world, 4);
 }
 
 #[tokio::test(start_paused = true)]

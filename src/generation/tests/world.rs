@@ -1,8 +1,11 @@
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::generation::{Invocation, Recorders, RunnerConfig, TaskRunner, Tools, change};
+use async_trait::async_trait;
+
+use crate::generation::{Announcer, Invocation, Recorders, RunnerConfig, TaskRunner, Tools, change};
 use crate::platform::memory::{MemoryChunkStore, MemoryContinuation, MemoryRecordings, MemoryTaskStore};
 use crate::platform::{Clock, Created, Platform, RecorderEvent};
 use crate::task::order::Order;
@@ -20,6 +23,32 @@ impl Clock for RuntimeClock {
     }
 }
 
+/// Nobody wants to hear anything.
+pub struct Silent;
+
+#[async_trait]
+impl Announcer for Silent {
+    async fn announce(&self, _task: &TaskRecord) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Remembers what was announced, takes its time, and fails as often as it is told to.
+#[derive(Default)]
+pub struct Listener {
+    pub heard: Mutex<Vec<TaskRecord>>,
+    pub refuses: AtomicBool,
+}
+
+#[async_trait]
+impl Announcer for Listener {
+    async fn announce(&self, task: &TaskRecord) -> Result<(), String> {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        self.heard.lock().unwrap().push(task.clone());
+        if self.refuses.load(Ordering::SeqCst) { Err("nobody is there".into()) } else { Ok(()) }
+    }
+}
+
 /// A world of its own for each test.
 pub struct World {
     pub platform: Platform,
@@ -27,6 +56,7 @@ pub struct World {
     pub recordings: MemoryRecordings,
     pub continuation: Arc<MemoryContinuation>,
     pub studio: Arc<Replay>,
+    pub announcer: Arc<Listener>,
 }
 
 pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
@@ -47,7 +77,7 @@ impl World {
             retries: Arc::default(),
         };
         let studio = Arc::new(Replay { segments, ..Replay::default() });
-        Self { platform, chunks, recordings, continuation, studio }
+        Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default() }
     }
 
     /// A stored task that nobody works on yet.
@@ -67,7 +97,7 @@ impl World {
             memory_mb: Some(2048),
             metrics: false,
         };
-        TaskRunner::new(platform.clone(), Arc::clone(&self.studio) as _, config)
+        TaskRunner::new(platform.clone(), Arc::clone(&self.studio) as _, Arc::clone(&self.announcer) as _, config)
     }
 
     /// One invocation with the recorder event, through `platform` (which may fail).

@@ -105,7 +105,7 @@ fn step(task: &mut TaskRecord, what: u8, now: u64) {
         6 => task.capturing(at(0, now, now.is_multiple_of(2))),
         7 => task.deliver(StatusEvent::Assembling, now),
         8 => task.deliver(StatusEvent::Uploading, now),
-        9 => task.deliver(StatusEvent::Announcing, now),
+        9 => task.announce(now),
         _ => task.end(now),
     };
     if done.is_err() {
