@@ -110,7 +110,7 @@ async fn every_event_has_its_one_answer() {
         let service = service(&platform);
         let token = json!({"Action": "Start", "Data": {"RecordURL": "https://example.com/class?room=7", "ClientToken": "used"}});
         let before = json!({"httpMethod": "POST", "body": token.to_string()});
-        let invocation = Invocation { id: "invocation".into(), deadline: None };
+        let invocation = Invocation::new("invocation", None);
         service.answer(&before, &invocation).await.unwrap();
         let event: Value = serde_json::from_slice(&std::fs::read(events.join(&name)).unwrap()).unwrap();
         let answer = shown(&name, service.answer(&event, &invocation).await.unwrap());
@@ -128,7 +128,7 @@ async fn an_order_is_stored_as_it_was_given() {
     let platform = platform();
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("events/start-everything.json")).unwrap();
-    let invocation = Invocation { id: "invocation".into(), deadline: None };
+    let invocation = Invocation::new("invocation", None);
     let answer = service(&platform).answer(&serde_json::from_str(&text).unwrap(), &invocation).await.unwrap();
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
     let task = platform.tasks.load(body["TaskID"].as_str().unwrap(), NOW).await.unwrap().unwrap().record;
@@ -236,7 +236,7 @@ proptest! {
             let platform = platform();
             tasks(&*platform.tasks).await;
             let service = service(&platform);
-            let invocation = Invocation { id: "invocation".into(), deadline: None };
+            let invocation = Invocation::new("invocation", None);
             for event in [event, request] {
                 let answer = service.answer(&event, &invocation).await.expect("memory does not fail");
                 let status = answer.get("statusCode").and_then(Value::as_u64);
@@ -273,7 +273,7 @@ async fn a_thousand_starts_at_once_are_all_answered_none_lost_none_doubled() {
         let event = json!({"httpMethod": "POST", "body": json!({"Action": "Start", "Data": data}).to_string()});
         let service = &service;
         async move {
-            let invocation = Invocation { id: "invocation".into(), deadline: None };
+            let invocation = Invocation::new("invocation", None);
             let answer = service.answer(&event, &invocation).await.unwrap();
             assert_eq!(answer["statusCode"], 200, "{answer}");
             let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();

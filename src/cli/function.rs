@@ -50,5 +50,5 @@ pub fn run() -> ExitCode {
 fn invocation(context: &Context) -> Invocation {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_millis(context.deadline).saturating_sub(now);
-    Invocation { id: context.request_id.clone(), deadline: Some(tokio::time::Instant::now() + left) }
+    Invocation::new(&context.request_id, Some(left))
 }

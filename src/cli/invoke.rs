@@ -60,9 +60,8 @@ fn answer(args: &Args, event: &Value) -> Result<Value, String> {
     let limit = args.world.invocation_timeout;
     end_hard_after(limit)?;
     runtime.block_on(async {
-        let deadline = Some(tokio::time::Instant::now() + limit);
+        let invocation = Invocation::new(uuid::Uuid::new_v4(), Some(limit));
         let service = world::on_this_machine(&settings, &args.world).await?;
-        let invocation = Invocation { id: uuid::Uuid::new_v4().to_string(), deadline };
         service.answer(event, &invocation).await
     })
 }

@@ -95,8 +95,7 @@ impl Handler for Gate {
             let body = json!({"ErrorCode": "InvalidParam", "ErrorMessage": message, "RequestID": request_id});
             return json!({"statusCode": 403, "body": body.to_string()});
         }
-        let deadline = Some(tokio::time::Instant::now() + REQUEST);
-        let invocation = Invocation { id: request_id.to_string(), deadline };
+        let invocation = Invocation::new(request_id, Some(REQUEST));
         // The gateway makes nothing but requests, and those are always answered.
         self.service.answer(&event, &invocation).await.unwrap_or_else(|error| json!({"statusCode": 500, "body": error}))
     }
@@ -105,7 +104,7 @@ impl Handler for Gate {
 async fn sweep(service: Arc<Service>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        let invocation = Invocation { id: "sweep".into(), deadline: None };
+        let invocation = Invocation::new("sweep", None);
         if let Err(error) = service.answer(&json!({"Sweep": {}}), &invocation).await {
             tracing::warn!(error, "sweep failed");
         }

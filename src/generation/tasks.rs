@@ -48,8 +48,25 @@ const SWEEP_PAGE: u32 = 100;
 pub struct Invocation {
     /// Its id.
     pub id: String,
+    /// When it began.
+    pub began: Instant,
     /// When it is killed.
     pub deadline: Option<Instant>,
+}
+
+impl Invocation {
+    /// One that begins now and is killed after `limit`.
+    pub fn new(id: impl Into<String>, limit: Option<Duration>) -> Self {
+        let began = Instant::now();
+        Self { id: id.into(), began, deadline: limit.map(|limit| began + limit) }
+    }
+
+    /// When capture has to end, so that another invocation can go on: ahead of the deadline, and never before half of the
+    /// time is used.
+    fn leave_at(&self) -> Option<Instant> {
+        let deadline = self.deadline?;
+        Some(deadline - LEAVE.min(deadline.saturating_duration_since(Instant::now()) / 2))
+    }
 }
 
 /// What invocations for recording do.
@@ -127,7 +144,6 @@ impl TaskRunner {
 
     #[tracing::instrument(skip_all, fields(task_id = task, request_id = invocation.id, generation))]
     async fn perform(&self, task: &str, invocation: &Invocation) -> Result<Status, ChangeError> {
-        let began = Instant::now();
         let retried = self.platform.retries.load(Ordering::Relaxed);
         let (holder, record) = Holder::claim(&self.platform, task).await?;
         tracing::Span::current().record("generation", record.generation);
@@ -140,7 +156,6 @@ impl TaskRunner {
             self.platform.continuation.invoke(&RecorderEvent { task: task.into() }).await?;
             return Ok(record.status);
         };
-        let billed = self.config.memory_mb.map_or(0.0, |mb| f64::from(mb) / 1024.0 * began.elapsed().as_secs_f64());
         let place = place(&record);
         let videos: Vec<Video> = product.saved.iter().map(|saved| self.video(&record, &place, saved)).collect();
         let written = holder
@@ -149,7 +164,7 @@ impl TaskRunner {
                 task.result.failure = product.failure.clone();
                 task.result.videos = videos.clone();
                 task.result.quality = product.quality.clone().map(|quality| with_gaps(quality, &task.gaps));
-                task.result.billed_gb_seconds += billed;
+                task.result.billed_gb_seconds += self.billed(invocation);
                 match task.order.callback_url {
                     Some(_) => task.announce(now),
                     None => task.end(now),
@@ -256,9 +271,8 @@ impl TaskRunner {
             target,
         };
         let (sender, commands) = mpsc::channel(4);
-        let leave_at = invocation.deadline.map(|at| at.checked_sub(LEAVE).unwrap_or(at));
         let goes_on = record.started.map(|_| kept);
-        let desk = Desk::new(holder, &*self.platform.clock, sender, leave_at, goes_on);
+        let desk = Desk::new(holder, &*self.platform.clock, sender, invocation.leave_at(), goes_on);
         let outcome = tokio::select! {
             outcome = self.studio.record(job, commands, &desk) => outcome,
             () = desk.work_for_ever() => unreachable!("it never ends"),
@@ -269,6 +283,7 @@ impl TaskRunner {
                 .persist(PATIENCE, |task, now| {
                     let end = Anchor { recorded: kept + outcome.kept, wall: now, paused: task.paused };
                     task.hand_over(end, short);
+                    task.result.billed_gb_seconds += self.billed(invocation);
                     Ok(())
                 })
                 .await?;
@@ -310,6 +325,11 @@ impl TaskRunner {
             Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error),
             Err(error) => Ok(failed(FailureCode::UploadFailed, super::chain(&error))),
         }
+    }
+
+    /// What the invocation has cost so far, GB·s.
+    fn billed(&self, invocation: &Invocation) -> f64 {
+        self.config.memory_mb.map_or(0.0, |mb| f64::from(mb) / 1024.0 * invocation.began.elapsed().as_secs_f64())
     }
 
     fn chunks(&self, record: &TaskRecord) -> Arc<dyn ChunkStore> {

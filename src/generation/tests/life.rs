@@ -280,4 +280,6 @@ async fn a_recording_goes_on_in_invocation_after_invocation() {
     // Time stood still between them, so only the unfinished segment of each is missing.
     assert!(task.gaps.iter().all(|g| g.reason == GapReason::HandOver && g.duration < 2.2), "{:?}", task.gaps);
     assert!(serde_json::to_string(&task).unwrap().len() < 100_000);
+    let billed = task.result.billed_gb_seconds;
+    assert!(billed > 20.0 * 50.0 * 2.0 * 0.95, "2 GB for 20 times 50 s: {billed}");
 }

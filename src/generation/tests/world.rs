@@ -107,8 +107,7 @@ impl World {
 
     /// The same with a deadline.
     pub async fn invoke_for(&self, platform: &Platform, time: Duration) -> Result<serde_json::Value, String> {
-        let deadline = Some(tokio::time::Instant::now() + time);
-        let invocation = Invocation { id: "invocation".into(), deadline };
+        let invocation = Invocation::new("invocation", Some(time));
         self.runner(platform).record(&RecorderEvent { task: TASK.into() }, &invocation).await
     }
 
