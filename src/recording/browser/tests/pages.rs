@@ -99,11 +99,14 @@ async fn window_functions_are_there_first_and_call_back_when_acknowledged() {
 async fn a_flood_of_calls_floods_nobody() {
     let mut bench = Bench::start().await;
     bench.open("/flood").await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
     let mut calls = 0;
     while bench.clicked("'still there'").await == json!("still there") {
         match tokio::time::timeout(Duration::from_secs(1), bench.events.recv()).await {
             Ok(Some(PageEvent::Called(_))) => calls += 1,
             Ok(Some(_)) => {}
+            // On a busy machine the first one takes its time.
+            Err(_) if calls == 0 && Instant::now() < deadline => {}
             _ => break,
         }
     }
@@ -157,8 +160,18 @@ async fn lists_open_whatever_happened_before() {
     let opens = async || {
         let list = "document.body.innerHTML = '<select id=s><option>one<option>two</select>';
             requestAnimationFrame = () => 0; s.showPicker()";
-        bench.clicked(list).await;
-        bench.eventually("s.matches(':open')", json!(true)).await;
+        // Focus that comes late, on a busy machine, closes a list that was just opened; who wants it open clicks again.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            bench.clicked(list).await;
+            for _ in 0..25 {
+                if bench.clicked("s.matches(':open')").await == json!(true) {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            assert!(Instant::now() < deadline, "the list never opens");
+        }
     };
     bench.open("/ok").await.unwrap();
     opens().await; // after opening
