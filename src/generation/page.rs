@@ -87,11 +87,6 @@ impl Stage {
         self.load(page, launch).await
     }
 
-    /// Opens the page again in a browser whose tab crashed.
-    pub async fn revive(&self, page: Page) -> Result<Opened, PageError> {
-        self.load(page, Duration::ZERO).await
-    }
-
     async fn load(&self, page: Page, launch: Duration) -> Result<Opened, PageError> {
         let started = Instant::now();
         if let Err(error) = page.browser.open(&self.url, LoadBounds::default()).await {

@@ -293,7 +293,6 @@ impl<'a> Run<'a> {
     async fn lost(&mut self, what: Lost, detail: &str) -> Result<Option<Stopped>, Trouble> {
         tracing::warn!(?what, detail, "page lost");
         let missing_from = self.capture.is_open().then(|| self.capture.close());
-        let mut what = what;
         if self.page.as_ref().is_some_and(|p| p.since.elapsed() > RECOVERED) {
             self.relaunches = 0;
         }
@@ -302,23 +301,17 @@ impl<'a> Run<'a> {
                 return Err(Trouble::Crashing(self.relaunches));
             }
             self.relaunches += 1;
-            let page = self.page.take();
-            let result = match (page, what) {
-                (Some(page), Lost::Tab) => self.opened(self.stage.revive(page)).await,
-                (page, _) => {
-                    if let Some(page) = page {
-                        page.close().await;
-                    }
-                    self.opened(self.stage.open()).await
-                }
-            };
-            match result {
+            // A new browser in any case: the tab that follows a crashed one is not quite like a first one (in Chromium 148
+            // its lists do not open), and it comes only half a second sooner.
+            if let Some(page) = self.page.take() {
+                page.close().await;
+            }
+            match self.opened(self.stage.open()).await {
                 Ok(Some(stopped)) => return Ok(Some(stopped)),
                 Ok(None) => break,
                 // A page that was there and is not now may be there again in a moment.
                 Err(error) => tracing::warn!(error = %super::chain(&error), "page did not come back"),
             }
-            what = Lost::Browser;
         }
         let start = seconds(self.capture.recorded());
         let here = if self.begun && !self.paused { self.capture.open() } else { self.capture.clock().now() };
