@@ -94,11 +94,17 @@ impl Stage {
             return Err(error.into());
         }
         page.browser.settle().await;
+        page.browser.catch_up().await;
         Ok(Opened { page: Page { since: Instant::now(), ..page }, launch, load: started.elapsed() })
     }
 }
 
 impl Page {
+    /// Waits, within a bound, until what the page is now is on the display.
+    pub async fn drawn(&self) {
+        self.browser.drawn().await;
+    }
+
     /// Calls the page's callback.
     pub async fn acknowledge(&self, call: &Call) {
         self.browser.acknowledge(call).await;
@@ -111,8 +117,12 @@ impl Page {
         }
         let browser = Arc::clone(&self.browser);
         self.reload = Some(tokio::spawn(async move {
-            if let Err(error) = browser.reload(LoadBounds::default()).await {
-                tracing::warn!(error = %super::chain(&error), "reload failed");
+            match browser.reload(LoadBounds::default()).await {
+                Ok(_) => {
+                    browser.settle().await;
+                    browser.catch_up().await;
+                }
+                Err(error) => tracing::warn!(error = %super::chain(&error), "reload failed"),
             }
         }));
     }

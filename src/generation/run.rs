@@ -274,6 +274,9 @@ impl<'a> Run<'a> {
     }
 
     async fn called(&mut self, call: &Call) -> Option<Stopped> {
+        if let (Action::Start | Action::Resume, Some(page)) = (call.action, &self.page) {
+            page.drawn().await;
+        }
         match call.action {
             Action::Start if !self.begun => self.begin(),
             Action::Start | Action::Resume => self.resume(),

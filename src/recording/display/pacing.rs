@@ -5,11 +5,32 @@
 //! draw and still never change its distance to the time stamp. (A window that closes later, say 0.4 slots after its
 //! slot's begin, has two stable distances one slot apart, and every late picture tips it into the other: seen as 33 ms
 //! of jitter and of A/V offset.) A second commit in one window waits for the next, where later ones paint over it.
+//!
+//! A queue that is never empty is a delay that never ends, and pictures may queue in two places. In Chromium: whoever is
+//! told to draw only when the next slot begins already has the next picture ready, and hands it over a slot after it was
+//! drawn; so the page may go on at once after the first commit of a window, and is held to the rate by the time of its
+//! presentation. Here: after one window with two commits each picture waits for the next window, although each window
+//! has one; when that lasts ([`LAGGING`]), the waiting picture is let go.
 //! Time stamps are the slot's: render time would show as jitter. Slots that must have a picture although nothing
 //! changed (the first after an opening, a segment's first, one a second, the last before a closing) are given the
 //! current one when their window closes.
 
 use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
+
+/// Commits in a row, one a window, that waited for the next window all the same, until one is let go. A page whose
+/// commits fall now before and now after a slot's begin needs the waiting, and does not get here.
+const LAGGING: u32 = 15;
+/// Parts of a frame, from either end, in which a commit may as well have fallen into the neighbouring window.
+const EDGE: u64 = 8;
+
+/// Where a commit was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its slot.
+    pub slot: u64,
+    /// It is the first of its window: the page may draw the next one at once, otherwise when the slot begins.
+    pub first: bool,
+}
 
 /// A picture to be handed to the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +55,27 @@ pub struct Pacer {
     last_recorded: Option<u64>,
     /// A commit waits for this slot's window.
     held: Option<u64>,
+    /// Commits in a row that waited though their window had no other.
+    lagging: u32,
+    /// What is held may be painted over by the commit that its window belongs to.
+    letting_go: bool,
     painted_over: u64,
 }
 
 impl Pacer {
     /// Nothing is recorded until [`gate_mut`](Self::gate_mut) opens it.
     pub fn new(rate: FrameRate) -> Self {
-        Self { rate, gate: Gate::new(), divisor: 1, last: None, last_recorded: None, held: None, painted_over: 0 }
+        Self {
+            rate,
+            gate: Gate::new(),
+            divisor: 1,
+            last: None,
+            last_recorded: None,
+            held: None,
+            lagging: 0,
+            letting_go: false,
+            painted_over: 0,
+        }
     }
 
     /// The gate.
@@ -78,32 +113,40 @@ impl Pacer {
         (now / self.frame() + 1) * self.divisor
     }
 
-    /// Takes note of a commit at `now`; [`due`](Self::due) gives its picture when the time has come. Returns the slot at
-    /// whose begin the page may draw again.
-    pub fn commit(&mut self, now: u64) -> u64 {
+    /// Takes note of a commit at `now`; [`due`](Self::due) gives its picture when the time has come.
+    pub fn commit(&mut self, now: u64) -> Placed {
         let frame = self.frame();
-        if let Some(held) = self.held {
-            if self.gate.recorded(self.begin(held)).is_some() {
+        let own = now.div_ceil(frame) * self.divisor;
+        if let Some(slot) = self.held {
+            if self.gate.recorded(self.begin(slot)).is_some() {
                 self.painted_over += 1;
             }
-            return held;
+            let first = std::mem::take(&mut self.letting_go) && slot == own;
+            return Placed { slot, first };
         }
-        let slot = now.div_ceil(frame) * self.divisor;
-        let slot = self.last.map_or(slot, |last| slot.max((last / self.divisor + 1) * self.divisor));
+        let slot = self.last.map_or(own, |last| own.max((last / self.divisor + 1) * self.divisor));
         self.held = Some(slot);
-        slot
+        let edge = frame / EDGE;
+        let inside = (edge..frame - edge).contains(&(now % frame));
+        self.lagging = if slot > own && inside { self.lagging + 1 } else { 0 };
+        self.letting_go = self.lagging >= LAGGING;
+        if self.letting_go {
+            self.lagging = 0;
+        }
+        Placed { slot, first: slot == own }
     }
 
     /// Everything that has become due by `now`, oldest first. Call until `None`.
     pub fn due(&mut self, now: u64) -> Option<Emission> {
         loop {
-            let held = self.held.filter(|h| self.opens(*h) <= now);
+            let held = self.held.filter(|h| self.held_until(*h) <= now);
             // A slot that must have a picture gets it at the latest when a later slot does.
             let must = self.must().filter(|m| self.closes(*m) <= now || held.is_some_and(|h| *m < h));
             let emission = match (held, must) {
                 (Some(h), Some(m)) if m < h => self.emit(m, false),
                 (Some(h), _) => {
                     self.held = None;
+                    self.letting_go = false;
                     self.emit(h, true)
                 }
                 (None, Some(m)) => self.emit(m, false),
@@ -117,7 +160,7 @@ impl Pacer {
 
     /// Wall sample at which [`due`](Self::due) has something, if nothing else happens.
     pub fn deadline(&self) -> Option<u64> {
-        let held = self.held.map(|h| self.opens(h));
+        let held = self.held.map(|h| self.held_until(h));
         let must = self.must().map(|m| self.closes(m));
         held.into_iter().chain(must).min()
     }
@@ -134,8 +177,9 @@ impl Pacer {
         Some(Emission { slot, recorded, fresh })
     }
 
-    fn opens(&self, slot: u64) -> u64 {
-        self.begin(slot).saturating_sub(self.frame())
+    /// A picture is given out when its slot's window opens, unless it may be painted over until that closes.
+    fn held_until(&self, slot: u64) -> u64 {
+        if self.letting_go { self.closes(slot) } else { self.begin(slot).saturating_sub(self.frame()) }
     }
 
     fn closes(&self, slot: u64) -> u64 {
@@ -190,8 +234,7 @@ mod tests {
         let mut out = Vec::new();
         for begin in 8..40 {
             let now = begin * SLOT + 300;
-            let draw_at = pacer.commit(now);
-            assert_eq!(draw_at, begin + 1);
+            assert_eq!(pacer.commit(now), Placed { slot: begin + 1, first: true });
             out.extend(drain(&mut pacer, now));
             out.extend(drain(&mut pacer, now + SLOT - 400));
         }
@@ -205,14 +248,43 @@ mod tests {
         let mut pacer = pacer();
         for (late, expected) in [(300, 13), (1500, 14), (300, 15)] {
             let begin = expected - 1;
-            assert_eq!(pacer.commit(begin * SLOT + late), expected, "nearly a slot late is not late");
+            assert_eq!(pacer.commit(begin * SLOT + late).slot, expected, "nearly a slot late is not late");
             drain(&mut pacer, begin * SLOT + late);
         }
-        assert_eq!(pacer.commit(15 * SLOT + 100), 16);
+        assert_eq!(pacer.commit(15 * SLOT + 100), Placed { slot: 16, first: true });
         drain(&mut pacer, 15 * SLOT + 100);
-        assert_eq!(pacer.commit(15 * SLOT + 200), 17, "a second one waits");
+        assert_eq!(pacer.commit(15 * SLOT + 200), Placed { slot: 17, first: false }, "a second one waits");
         drain(&mut pacer, 17 * SLOT);
-        assert_eq!(pacer.commit(17 * SLOT + 300), 18, "and the next, drawn when told, is in its own slot again");
+        assert_eq!(pacer.commit(17 * SLOT + 300).slot, 18, "and the next, drawn when told, is in its own slot again");
+    }
+
+    /// One commit a window from slot `from` on, after one window with two. Returns how many came until one was in its own slot.
+    fn lag(pacer: &mut Pacer, phase: impl Fn(u64) -> u64) -> Option<u64> {
+        pacer.commit(19 * SLOT + 100);
+        drain(pacer, 19 * SLOT + 100);
+        (0..60).find(|k| {
+            let now = (19 + k) * SLOT + phase(*k);
+            drain(pacer, now);
+            let placed = pacer.commit(now);
+            drain(pacer, now);
+            placed.first
+        })
+    }
+
+    #[test]
+    fn a_queue_that_does_not_empty_itself_is_emptied_at_the_cost_of_one_picture() {
+        let mut pacer = pacer();
+        assert_eq!(lag(&mut pacer, |_| 400), Some(u64::from(LAGGING)));
+        assert_eq!(pacer.painted_over(), 1);
+        let now = 40 * SLOT + 400;
+        assert_eq!(pacer.commit(now), Placed { slot: 41, first: true }, "and it stays empty");
+    }
+
+    #[test]
+    fn a_page_that_draws_about_when_slots_begin_keeps_its_queue() {
+        let mut pacer = pacer();
+        assert_eq!(lag(&mut pacer, |k| if k % 2 == 0 { 1580 } else { 20 }), None);
+        assert_eq!(pacer.painted_over(), 0);
     }
 
     #[test]
@@ -238,9 +310,9 @@ mod tests {
     #[test]
     fn commits_while_closed_keep_the_page_going_and_are_not_recorded() {
         let mut pacer = Pacer::new(FrameRate::default());
-        assert_eq!(pacer.commit(5 * SLOT + 10), 6);
+        assert_eq!(pacer.commit(5 * SLOT + 10).slot, 6);
         assert_eq!(drain(&mut pacer, 5 * SLOT + 10), vec![]);
-        assert_eq!(pacer.commit(5 * SLOT + 700), 7);
+        assert_eq!(pacer.commit(5 * SLOT + 700).slot, 7);
         assert_eq!(drain(&mut pacer, 9 * SLOT), vec![]);
         assert_eq!(pacer.deadline(), None);
     }

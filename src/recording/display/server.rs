@@ -16,7 +16,7 @@ use wayland_server::protocol::{
 };
 use wayland_server::{Display, ListeningSocket, Resource};
 
-use super::pacing::Pacer;
+use super::pacing::{Pacer, Placed};
 use super::picture::{Overlay, Picture, Rect};
 use super::shm::Buffer;
 use super::surface::{Positioner, Role, Surface};
@@ -86,8 +86,12 @@ impl State {
             }
             None => false,
         };
-        let slot = if drawn { self.pacer.commit(now) } else { self.pacer.next_slot(now) };
-        self.answers.callbacks.extend(callbacks.into_iter().map(|c| (slot, c)));
+        let Placed { slot, first } = match drawn {
+            true => self.pacer.commit(now),
+            false => Placed { slot: self.pacer.next_slot(now), first: false },
+        };
+        let again = if first { now / self.rate.slot() } else { slot };
+        self.answers.callbacks.extend(callbacks.into_iter().map(|c| (again, c)));
         self.answers.feedbacks.extend(feedbacks.into_iter().map(|f| (slot, f, id.clone())));
         self.run_due(now);
     }
