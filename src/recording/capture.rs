@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::clock::MediaClock;
 use super::display::{self, Display, Frame};
-use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SoundInput};
+use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SharedPicture, SoundInput};
 use super::process::Guard;
 use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
 use crate::task::quality::{Stretch, StretchMeter};
@@ -300,19 +300,20 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters) {
-    let mut before: Option<Frame> = None;
-    for frame in frames {
-        meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(frame.recorded, frame.blank);
+    let mut before: Option<SharedPicture> = None;
+    for Frame { recorded, blank, picture, .. } in frames {
+        meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, blank);
         // A slow encoder had the display skip a segment's first slot: what was shown there is the picture before.
-        while let Some((slot, shown)) = encoder.owed(frame.recorded).zip(before.as_ref()) {
-            if encoder.write(slot, shown.picture.i420()).is_err() {
+        while let Some((slot, shown)) = encoder.owed(recorded).zip(before.as_ref()) {
+            if encoder.write(slot, shown).is_err() {
                 return;
             }
         }
-        if encoder.write(frame.recorded, frame.picture.i420()).is_err() {
+        let picture: SharedPicture = Arc::new(picture);
+        if encoder.write(recorded, &picture).is_err() {
             return; // the encoder has ended, and says why
         }
-        before = Some(frame);
+        before = Some(picture);
     }
 }
 

@@ -12,14 +12,9 @@ use std::path::Path;
 pub const DURATION_SECONDS: f64 = 0.06;
 /// What Chromium itself may merge without panorec seeing it: under load it draws two animation frames as one picture.
 const MERGED_SHARE: f64 = 0.05;
-/// A/V offset, median: the 20 ms that `make bench` holds, and 40 for what differs from start to start without us: what Chromium
-/// tells the page of its sound's latency is off by up to one buffer of 32 ms.
+/// A/V offset, median: the 20 ms that `make bench` holds, and 40 for a stage of Chromium's drawing that is late once in the middle of a
+/// recording: it stays a picture late from then on (`browser/load.rs` has the story), and knows nothing of it.
 pub const AV_OFFSET_MS: f64 = 60.0;
-/// The same for pages that schedule WebAudio by `getOutputTimestamp`: what Chromium 148 tells them is off by whole buffers of
-/// 32 ms, and by another number of them at each start (−11, −44, −78 and −110 ms were seen of one page and one build; one step more is
-/// allowed). This hides a fault of that size in these pages; those with a `<video>` hold the tighter bound, and `make bench` shows the
-/// offset of each.
-pub const AV_SCHEDULED_MS: f64 = 148.0;
 /// Added where flash and picture grid keep one phase for the whole recording: the flash is rounded to the nearest picture.
 pub const AV_PHASE_MS: f64 = 17.0;
 /// Added when the machine is not quiet: Chromium then shows pictures some slots after the instant it chose them for, and knows nothing

@@ -1,6 +1,6 @@
 //! Recordings that are started, paused, reloaded and ended from outside or by the page itself.
 
-use crate::checks::{self, AV_OFFSET_MS, AV_PHASE_MS, AV_SCHEDULED_MS};
+use crate::checks::{self, AV_OFFSET_MS, AV_PHASE_MS};
 use crate::judge::Evidence;
 use crate::judge::picture::Colours;
 use crate::run::Stage;
@@ -30,7 +30,7 @@ fn ctrl_c_gives_a_complete_file() {
     checks::container(&outcome, &e);
     checks::said_truly(&outcome, &e);
     checks::pictures(&outcome, &e, 30.0);
-    checks::sound(&outcome, &e, AV_SCHEDULED_MS + AV_PHASE_MS);
+    checks::sound(&outcome, &e, AV_OFFSET_MS + AV_PHASE_MS);
     assert_eq!(outcome.json["StopReason"], "interrupted");
     assert!(e.probe.duration > 2.0, "{} s", e.probe.duration);
     let took = outcome.finished_after.unwrap();
@@ -92,7 +92,7 @@ fn a_pause_leaves_no_trace() {
     let holes = e.bed_holes.clone().unwrap();
     assert!(!holes.iter().any(|(t, _)| (t - at).abs() < 0.2), "a hole at the splice: {holes:?}");
     let (before, after) = (checks::offset_between(&e, 0.0, at), checks::offset_between(&e, at + 0.3, 8.0));
-    checks::still_in_step(&outcome, before, after, AV_SCHEDULED_MS + AV_PHASE_MS);
+    checks::still_in_step(&outcome, before, after, AV_OFFSET_MS + AV_PHASE_MS);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ordinary pages, recorded as they happened.
 
-use crate::checks::{self, AV_OFFSET_MS, AV_PHASE_MS, AV_SCHEDULED_MS};
+use crate::checks::{self, AV_OFFSET_MS, AV_PHASE_MS};
 use crate::judge::picture::{Area, Colours};
 use crate::judge::sound::Sound;
 use crate::run::Stage;
@@ -14,7 +14,7 @@ fn a_page_with_flash_and_beep_is_recorded_as_it_happened() {
     let stage = Stage::new();
     let outcome = stage.record("clock.html", &["--duration", "8s"]).end();
     let e = outcome.good();
-    checks::ordinary(&outcome, &e, 8.0, AV_SCHEDULED_MS + AV_PHASE_MS);
+    checks::ordinary(&outcome, &e, 8.0, AV_OFFSET_MS + AV_PHASE_MS);
     checks::sound_by_clock(&outcome, &e);
     checks::memory(&outcome);
     assert_eq!(outcome.json["StopReason"], "duration");
@@ -35,7 +35,7 @@ fn several_videos_are_all_seen_and_all_heard() {
     let stage = Stage::new();
     let outcome = stage.record("three-videos.html", &["--duration", "8s"]).end();
     let e = outcome.good();
-    checks::ordinary(&outcome, &e, 8.0, AV_SCHEDULED_MS + AV_PHASE_MS);
+    checks::ordinary(&outcome, &e, 8.0, AV_OFFSET_MS + AV_PHASE_MS);
     let sound = Sound::read(&outcome.file).unwrap();
     for (hz, gain) in [(440.0, 0.05), (300.0, 0.1), (500.0, 0.1)] {
         let level = sound.level(hz);

@@ -103,6 +103,12 @@ impl Copy {
     }
 }
 
+impl AsRef<[u8]> for Copy {
+    fn as_ref(&self) -> &[u8] {
+        self.i420()
+    }
+}
+
 impl Drop for Copy {
     fn drop(&mut self) {
         if !self.data.is_empty() {

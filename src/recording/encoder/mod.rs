@@ -16,7 +16,7 @@ mod settings;
 mod tests;
 
 pub use boxes::Malformed;
-pub use input::{PictureInput, SoundInput};
+pub use input::{PictureInput, SharedPicture, SoundInput};
 
 use crate::recording::priority::NICE;
 use crate::recording::process::{Child, Command, Guard};

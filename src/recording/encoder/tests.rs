@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::task::segment::TrackKind;
+use crate::task::spec::Size;
 use crate::task::timeline::{AAC_FRAME, ticks};
 use std::io::Write;
 use std::path::Path;
@@ -53,7 +54,7 @@ impl Run {
         thread::scope(|scope| {
             scope.spawn(move || {
                 late.pause(Late::Picture);
-                slots.iter().for_each(|slot| pictures.write(*slot, &picture(config, *slot)).unwrap());
+                slots.iter().for_each(|slot| pictures.write(*slot, &shared(picture(config, *slot))).unwrap());
             });
             scope.spawn(move || {
                 late.pause(Late::Sound);
@@ -91,6 +92,10 @@ impl Late {
             thread::sleep(Duration::from_millis(400));
         }
     }
+}
+
+fn shared(bytes: Vec<u8>) -> SharedPicture {
+    Arc::new(bytes)
 }
 
 fn picture(config: &EncoderConfig, slot: u64) -> Vec<u8> {
@@ -283,7 +288,7 @@ fn a_killed_ffmpeg_leaves_what_it_had_written() {
     let feeder = thread::spawn(move || {
         for n in 0.. {
             let slot = n * 1600;
-            if pictures.write(slot, &picture(&config, slot)).and_then(|()| sound.write(&tone(1600))).is_err() {
+            if pictures.write(slot, &shared(picture(&config, slot))).and_then(|()| sound.write(&tone(1600))).is_err() {
                 return slot;
             }
         }
@@ -322,7 +327,7 @@ fn a_stopped_ffmpeg_is_ended_and_named() {
     // Its input backs up.
     let mut run = stopped(Limits { stall: short, finish: LONG });
     let mut pictures = run.pictures.take().unwrap();
-    let error = (0..1000).find_map(|n| pictures.write(n * 1600, &picture(&config, n * 1600)).err()).unwrap();
+    let error = (0..1000).find_map(|n| pictures.write(n * 1600, &shared(picture(&config, n * 1600))).err()).unwrap();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     run.sound = None;
     let output = run.output(0);
@@ -352,12 +357,41 @@ fn a_program_that_is_not_ffmpeg_is_quoted() {
 }
 
 #[test]
+fn a_large_picture_is_read_as_it_was_given_and_given_back_when_it_has_been_read() {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let state = Mutex::new(State { child: None, verdict: None, killed: false });
+    let pipe = Pipe::new(writer, "pictures", Arc::new(Shared { limits: limits(), state })).unwrap();
+    let size = Size::new(1280, 720).unwrap();
+    let mut input = PictureInput::new(pipe, size, FrameRate::default(), 0);
+    let bytes = 1280 * 720 * 3 / 2;
+    let reading = thread::spawn(move || {
+        let mut all = Vec::new();
+        std::fs::File::from(reader).read_to_end(&mut all).unwrap();
+        all
+    });
+    let mut shades: Vec<(u8, std::sync::Weak<_>)> = Vec::new();
+    for shade in 1..=5 {
+        let picture: SharedPicture = shared(vec![shade; bytes]);
+        input.write(u64::from(shade - 1) * 1600, &picture).unwrap();
+        shades.push((shade, Arc::downgrade(&picture)));
+        let held = shades.iter().filter(|(_, p)| p.upgrade().is_some()).map(|(s, _)| *s).collect::<Vec<_>>();
+        assert_eq!(held, [shade], "what came before has been read");
+    }
+    drop(input);
+    let all = reading.join().unwrap();
+    assert_eq!(all.len(), 32 + 5 * (12 + bytes));
+    for (n, picture) in all[32..].chunks(12 + bytes).enumerate() {
+        assert!(picture[12..].iter().all(|b| usize::from(*b) == n + 1), "picture {n} was changed while it was read");
+    }
+}
+
+#[test]
 fn pictures_off_the_grid_are_refused() {
     let config = config(30, 102_400);
     let mut run = Run::start(&config, limits());
     let mut pictures = run.pictures.take().unwrap();
     let good = picture(&config, 0);
-    let mut refused = |slot: u64, bytes: &[u8]| match pictures.write(slot, bytes) {
+    let mut refused = |slot: u64, bytes: &[u8]| match pictures.write(slot, &shared(bytes.to_vec())) {
         Ok(()) => None,
         Err(e) => Some((e.kind() == io::ErrorKind::InvalidInput, e.to_string())),
     };
