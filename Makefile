@@ -54,6 +54,7 @@ bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 
 
 .PHONY: bench-service
 bench-service: setup ## what the service costs its callers while it records: latencies, start-up, size
+	@scripts/setup.sh test
 	$(CARGO) build --release --locked --bin panorec --example serve
 	@python3 tests/bench/service.py $(ARGS)
 
@@ -65,4 +66,4 @@ profile: setup ## split panorec's CPU by process and thread; ARGS="--pages anima
 .PHONY: clean
 clean: ## remove what was built, fetched and recorded
 	$(CARGO) clean
-	rm -rf .tools recordings
+	rm -rf .tools recordings fuzz/target fuzz/corpus fuzz/artifacts

@@ -2,7 +2,7 @@
 
 Prints a Markdown table: latencies of Describe and Pause at a steady rate with one recording running, and that recording's
 frames; from Pause to `paused`; from Start to `recording`; the size of the binary; and the time from the start of the function's process to its first wait for
-an event. One event goes through the Runtime Interface Emulator (inside the aws-sam-cli wheel, fetched by pip into .tools/).
+an event. One event goes through the Runtime Interface Emulator (scripts/setup.sh test fetches it).
 """
 import argparse
 import http.client
@@ -18,15 +18,12 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PANOREC = ROOT / "target/release/panorec"
 SERVE_PAGES = ROOT / "target/release/examples/serve"
 EMULATOR = ROOT / ".tools/aws-lambda-rie"
-# The last release whose wheel was tried.
-SAM_CLI = "aws-sam-cli==1.170.0"
 WORKERS = 8
 
 
@@ -124,17 +121,6 @@ def commands(service, page, rounds):
     return delays
 
 
-def emulator():
-    if not EMULATOR.exists():
-        with tempfile.TemporaryDirectory() as directory:
-            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", directory, SAM_CLI], check=True)
-            wheel = next(Path(directory).glob("*.whl"))
-            with zipfile.ZipFile(wheel) as archive:
-                EMULATOR.write_bytes(archive.read("samcli/local/rapid/aws-lambda-rie-x86_64"))
-        EMULATOR.chmod(0o755)
-    return EMULATOR
-
-
 FUNCTION = {"AWS_LAMBDA_FUNCTION_NAME": "recorder", "AWS_REGION": "us-east-1", "PANOREC_TABLE": "none", "COS_BUCKET": "none",
             "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "2048",
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_LOG_GROUP_NAME": "none", "AWS_LAMBDA_LOG_STREAM_NAME": "none"}
@@ -166,7 +152,7 @@ def answers_events():
     """One event through the real emulator."""
     port = free_port()
     process = subprocess.Popen(
-        [emulator(), "--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address",
+        [EMULATOR, "--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address",
          f"127.0.0.1:{free_port()}", PANOREC], env={**os.environ, **FUNCTION}, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL)
     try:

@@ -1,4 +1,5 @@
-//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables.
+//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables; answers to
+//! anything at all; signatures that others verify.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 #![allow(clippy::disallowed_methods, reason = "tests start the binary under test and wait for it")]
@@ -6,3 +7,4 @@
 mod cli;
 mod layering;
 mod readme;
+mod webhooks;
