@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the binary under test and wait for it")]
 
 mod cli;
+mod fuzzed;
 mod layering;
 mod readme;
 mod webhooks;
