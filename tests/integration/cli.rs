@@ -61,3 +61,16 @@ fn help_lists_every_option_of_record() {
         assert!(help.contains(option), "{option}");
     }
 }
+
+#[test]
+fn a_function_that_misses_something_says_so_and_ends() {
+    let output = Command::new(env!("CARGO_BIN_EXE_panorec"))
+        .env_clear()
+        .envs([("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9"), ("AWS_LAMBDA_FUNCTION_NAME", "recorder")])
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("AWS_LAMBDA_FUNCTION_MEMORY_SIZE: not set") && !said.contains("panicked"), "{said}");
+}
