@@ -74,3 +74,22 @@ fn a_function_that_misses_something_says_so_and_ends() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("AWS_LAMBDA_FUNCTION_MEMORY_SIZE: not set") && !said.contains("panicked"), "{said}");
 }
+
+#[test]
+fn each_line_of_the_log_is_one_json_object_with_one_message() {
+    /// Reading fails where a field is there twice.
+    #[derive(serde::Deserialize)]
+    struct Line {
+        message: String,
+        reason: Option<String>,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let event = concat!(env!("CARGO_MANIFEST_DIR"), "/events/error-method.json");
+    let output = panorec(&["invoke", event, "--data", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Line> =
+        log.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    let refused = lines.iter().find(|l| l.message == "refused").unwrap_or_else(|| panic!("{log}"));
+    assert!(refused.reason.as_ref().unwrap().contains("POST /record"), "{log}");
+}
