@@ -137,7 +137,7 @@ fn fetched(stage: &Stage, done: &Value, read: impl FnOnce(&str) -> Vec<u8>) -> E
 
 /// A platform's own limit: short, so that a recording needs several invocations; long enough for one to start on a busy
 /// machine.
-const TIMEOUT_SECONDS: i32 = 20;
+const TIMEOUT_SECONDS: i32 = 30;
 /// The platform notices, gives a function that does not end by itself a grace of seconds, and starts another.
 const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -255,9 +255,11 @@ fn a_recording_outlives_its_invocations_and_one_that_is_killed_at_its_timeout() 
     let order = json!({"RecordURL": stage.server.url(page)});
     let task = platform.client.good("Start", order)["TaskID"].as_str().unwrap().to_string();
     platform.client.until(&task, "recording");
-    // The first has handed over. The second hangs from here on, so that the platform kills it at its timeout, as it is.
     asked(2);
-    thread::sleep(Duration::from_secs(4));
+    // Once the first has handed over, the second hangs, so that the platform kills it at its timeout, as it is.
+    thread::sleep(Duration::from_secs(2));
+    platform.until("the end of the first", REPLACED_WITHIN, || platform.watch.running("ffmpeg").len() == 1);
+    thread::sleep(Duration::from_secs(2));
     let (recorder, family) = platform.recorder();
     kill_process(Pid::from_raw(recorder as i32).unwrap(), Signal::STOP).unwrap();
     // The platform delivers the event again to a third.
