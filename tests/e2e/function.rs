@@ -193,6 +193,12 @@ impl Deployed {
         })
     }
 
+    /// How many objects there are below a prefix.
+    fn count(&self, prefix: &str) -> usize {
+        let listed = self.bucket.list_objects_v2().bucket(Self::BUCKET).prefix(prefix).send();
+        self.runtime.block_on(listed).unwrap().contents().len()
+    }
+
     /// Everything that runs and is not the platform itself.
     fn processes(&self) -> Vec<u32> {
         let mut all = self.watch.running("");
@@ -256,10 +262,13 @@ fn a_recording_outlives_its_invocations_and_one_that_is_killed_at_its_timeout() 
     let task = platform.client.good("Start", order)["TaskID"].as_str().unwrap().to_string();
     platform.client.until(&task, "recording");
     asked(2);
-    // Once the first has handed over, the second hangs, so that the platform kills it at its timeout, as it is.
+    // Once the first has handed over and the second has stored some of its own, the second hangs, so that the platform kills
+    // it at its timeout, as it is.
     thread::sleep(Duration::from_secs(2));
     platform.until("the end of the first", REPLACED_WITHIN, || platform.watch.running("ffmpeg").len() == 1);
-    thread::sleep(Duration::from_secs(2));
+    let stored = || platform.count(&format!("raw/{task}/2/"));
+    let before = stored();
+    platform.until("two more chunks of the second", REPLACED_WITHIN, || stored() >= before + 2);
     let (recorder, family) = platform.recorder();
     kill_process(Pid::from_raw(recorder as i32).unwrap(), Signal::STOP).unwrap();
     // The platform delivers the event again to a third.
