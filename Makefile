@@ -42,6 +42,15 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
 	$(CARGO) test --release --locked --tests
 
+# Without a sanitizer cargo-fuzz works with the toolchain that is there: what is fuzzed has no unsafe code of its own.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: setup ## give the event parser any bytes, for FUZZ_SECONDS=60; the first build takes minutes
+	@scripts/setup.sh fuzz
+	@mkdir -p fuzz/corpus/event
+	.tools/bin/cargo-fuzz run --sanitizer none event fuzz/corpus/event fuzz/seeds events -- \
+		-dict=fuzz/event.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
+
 .PHONY: soak
 soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
 	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e soak::
@@ -54,6 +63,7 @@ bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 
 
 .PHONY: bench-service
 bench-service: setup ## what the service costs its callers while it records: latencies, start-up, size
+	@scripts/setup.sh test
 	$(CARGO) build --release --locked --bin panorec --example serve
 	@python3 tests/bench/service.py $(ARGS)
 
@@ -65,4 +75,4 @@ profile: setup ## split panorec's CPU by process and thread; ARGS="--pages anima
 .PHONY: clean
 clean: ## remove what was built, fetched and recorded
 	$(CARGO) clean
-	rm -rf .tools recordings
+	rm -rf .tools recordings fuzz/target fuzz/corpus fuzz/artifacts

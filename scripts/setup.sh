@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [bench]
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [fuzz] [bench]
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
-#   test    servers that speak S3's and Lambda's protocols, into .tools/: the tests of the AWS adapters talk to them
+#   test    servers that speak S3's and Lambda's protocols, Lambda's own emulator, and a library that verifies callbacks,
+#           into .tools/: what the tests hold panorec against
+#   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
 #
 # Without words: build and run. Safe to repeat: what is there is not touched, and then neither apt nor pip is called.
@@ -16,6 +18,9 @@ readonly TOOLS=.tools
 readonly REQUIREMENTS=scripts/ffmpeg-requirements.txt
 readonly S3_REQUIREMENTS=scripts/s3-requirements.txt
 readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
+readonly EMULATOR_REQUIREMENTS=scripts/emulator-requirements.txt
+readonly WEBHOOKS_REQUIREMENTS=scripts/webhooks-requirements.txt
+readonly CARGO_FUZZ=0.13.2
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
 readonly APT_LOCK_SECONDS=300
 
@@ -97,7 +102,11 @@ want_run() {
 }
 
 want_test() {
-    if ! s3_is_current || ! lambda_is_current; then need_pip; fi
+    if ! s3_is_current || ! lambda_is_current || ! emulator_is_current || ! webhooks_are_current; then need_pip; fi
+}
+
+want_fuzz() {
+    need_command c++ g++
 }
 
 want_bench() {
@@ -136,6 +145,15 @@ s3_is_current() {
 lambda_is_current() {
     [[ -x $TOOLS/ministack/run ]] && is_stamped "$LAMBDA_REQUIREMENTS" "$TOOLS/ministack.stamp" &&
         "$TOOLS/ministack/run" --help >/dev/null 2>&1
+}
+emulator_is_current() {
+    [[ -x $TOOLS/aws-lambda-rie ]] && is_stamped "$EMULATOR_REQUIREMENTS" "$TOOLS/aws-lambda-rie.stamp"
+}
+webhooks_are_current() {
+    [[ -d $TOOLS/webhooks ]] && is_stamped "$WEBHOOKS_REQUIREMENTS" "$TOOLS/webhooks.stamp"
+}
+fuzz_is_current() {
+    [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
 }
 
 pip() {
@@ -235,6 +253,51 @@ SH
     drop_work
 }
 
+# As FFmpeg: a wheel around static binaries, of which one is wanted.
+install_emulator() {
+    local machine
+    machine=$(uname -m)
+    case $machine in
+        x86_64 | amd64) machine=x86_64 ;;
+        aarch64 | arm64) machine=arm64 ;;
+        *) die "Lambda's Runtime Interface Emulator is not made for $machine" ;;
+    esac
+    say "fetching Lambda's Runtime Interface Emulator into $TOOLS/ (for the tests)"
+    make_work
+    pip download --dest "$work" -r "$EMULATOR_REQUIREMENTS" ||
+        die "pip could not fetch the emulator" "what pip said stands above; the hash is in $EMULATOR_REQUIREMENTS"
+    "$python" - "$work" "samcli/local/rapid/aws-lambda-rie-$machine" <<'PY'
+import glob, os, shutil, sys, zipfile
+work, member = sys.argv[1:]
+(wheel,) = glob.glob(os.path.join(work, "*.whl"))
+path = os.path.join(work, "aws-lambda-rie")
+with zipfile.ZipFile(wheel) as z, z.open(member) as src, open(path, "wb") as dst:
+    shutil.copyfileobj(src, dst)
+os.chmod(path, 0o755)
+PY
+    mv "$work/aws-lambda-rie" "$TOOLS/"
+    stamp "$EMULATOR_REQUIREMENTS" >"$TOOLS/aws-lambda-rie.stamp"
+    drop_work
+}
+
+# As MiniStack: a directory that is nobody's environment.
+install_webhooks() {
+    say "fetching the Standard Webhooks library into $TOOLS/ (for the tests)"
+    make_work
+    pip install --target "$work/webhooks" -r "$WEBHOOKS_REQUIREMENTS" ||
+        die "pip could not fetch standardwebhooks" "what pip said stands above; the hash is in $WEBHOOKS_REQUIREMENTS"
+    rm -rf "$TOOLS/webhooks"
+    mv "$work/webhooks" "$TOOLS/"
+    stamp "$WEBHOOKS_REQUIREMENTS" >"$TOOLS/webhooks.stamp"
+    drop_work
+}
+
+install_fuzz() {
+    say "building cargo-fuzz $CARGO_FUZZ into $TOOLS/"
+    cargo install --quiet --root "$TOOLS" --locked --version "$CARGO_FUZZ" cargo-fuzz >&2 </dev/null 9>&- ||
+        die "cargo could not install cargo-fuzz $CARGO_FUZZ" "what cargo said stands above"
+}
+
 main() {
     local words=("$@") word
     if ((${#words[@]} == 0)); then words=(build run); fi
@@ -246,8 +309,8 @@ main() {
     fi
     for word in "${words[@]}"; do
         case $word in
-            build | run | test | bench) "want_$word" ;;
-            *) die "unknown word '$word'" "words are: build, run, test, bench" ;;
+            build | run | test | fuzz | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, test, fuzz, bench" ;;
         esac
     done
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
@@ -258,7 +321,10 @@ main() {
             test)
                 s3_is_current || install_s3
                 lambda_is_current || install_lambda
+                emulator_is_current || install_emulator
+                webhooks_are_current || install_webhooks
                 ;;
+            fuzz) fuzz_is_current || install_fuzz ;;
         esac
     done
 }

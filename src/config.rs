@@ -40,6 +40,8 @@ const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 /// Set by the platform: memory in MB.
 const FUNCTION_MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+/// Set by the platform: version of the function. Only the runtime interface's client reads it, and panics without it.
+const FUNCTION_VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
 
 /// Debian's binary behind its wrapper script, which adds flags of its own.
 const DEBIAN_CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -155,8 +157,31 @@ fn secret(text: &str) -> Result<Vec<u8>, String> {
     }
 }
 
+/// What a function cannot do without is missed at its start, not at its first event.
+fn check_function(get: impl Fn(&str) -> Option<String>) -> Result<(), BadSetting> {
+    let bad = |variable, reason: &str| Err(BadSetting { variable, reason: reason.into() });
+    for variable in [FUNCTION_NAME, FUNCTION_VERSION, FUNCTION_MEMORY] {
+        if get(variable).is_none() {
+            return bad(variable, "not set; the platform sets it, and whatever stands in for one has to");
+        }
+    }
+    if !get(FUNCTION_MEMORY).is_some_and(|mb| mb.parse::<i32>().is_ok_and(|mb| mb > 0)) {
+        return bad(FUNCTION_MEMORY, "not a number of megabytes; write it like 2048");
+    }
+    if get(TABLE).is_none() {
+        return bad(TABLE, "not set; a function keeps its tasks in DynamoDB: set it to the name of the table");
+    }
+    if get(BUCKET).is_none() {
+        return bad(BUCKET, "not set; a function keeps its recordings in S3: set it to the name of the bucket");
+    }
+    Ok(())
+}
+
 fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSetting> {
     let bad = |variable, reason: String| BadSetting { variable, reason };
+    if get(RUNTIME_API).is_some() {
+        check_function(&get)?;
+    }
     let keep_chunks = match get(KEEP_CHUNKS).as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -241,6 +266,26 @@ mod tests {
     fn nothing_set_is_a_laptop() {
         let settings = with(&[]).unwrap();
         assert_eq!((settings.bucket, settings.table, settings.max_limit_seconds), (None, None, 36_000));
+    }
+
+    #[test]
+    fn a_function_says_at_its_start_what_it_misses() {
+        let all = [
+            (RUNTIME_API, "127.0.0.1:9001"),
+            (FUNCTION_NAME, "recorder"),
+            (FUNCTION_VERSION, "$LATEST"),
+            (FUNCTION_MEMORY, "2048"),
+            (TABLE, "tasks"),
+            (BUCKET, "recordings"),
+        ];
+        assert_eq!(with(&all).unwrap().memory_mb, Some(2048));
+        for missing in 1..all.len() {
+            let rest: Vec<_> = all.iter().copied().filter(|pair| pair != &all[missing]).collect();
+            let message = with(&rest).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{}: not set; ", all[missing].0)), "{message}");
+        }
+        let odd: Vec<_> = all.iter().map(|(n, v)| (*n, if *n == FUNCTION_MEMORY { "2 GB" } else { v })).collect();
+        assert!(with(&odd).unwrap_err().to_string().contains("megabytes"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Service {
         match answer {
             Ok(body) => reply::ok(body, &request.id, &self.config.cors),
             Err(error) => {
-                tracing::info!(request_id = request.id, code = error.code.word(), message = error.message, "refused");
+                tracing::info!(request_id = request.id, code = error.code.word(), reason = error.message, "refused");
                 reply::error(&error, &request.id, &self.config.cors)
             }
         }

@@ -8,5 +8,6 @@ mod chunks;
 mod invoke;
 mod recordings;
 mod refusals;
+#[allow(dead_code, reason = "what the end-to-end tests need besides")]
 mod support;
 mod tasks;

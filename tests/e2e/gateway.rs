@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -80,40 +81,19 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The service.
-pub struct Gateway<'a> {
-    stage: &'a Stage,
-    child: Child,
-    watch: Watch,
-    /// Where it listens.
+/// A caller of the service, wherever it runs.
+pub struct Client {
+    /// Host and port.
     pub address: String,
-    env: Vec<(String, String)>,
+    /// Path of its one endpoint.
+    pub path: String,
 }
 
-impl<'a> Gateway<'a> {
-    /// Starts it with its data in the stage's output directory.
-    pub fn start(stage: &'a Stage, args: &[&str], env: &[(String, String)]) -> Self {
-        let (child, address) = serve(stage, "127.0.0.1:0", args, env);
-        Self { watch: Watch::start(child.id(), &stage.out()), stage, child, address, env: env.to_vec() }
-    }
-
-    /// Kills it without warning, as the system does when memory is out, and starts another on the same address.
-    pub fn restart(&mut self, args: &[&str]) {
-        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
-        self.child.wait().unwrap();
-        let address = self.address.clone();
-        (self.child, self.address) = serve(self.stage, &address, args, &self.env);
-    }
-
-    /// Where it keeps everything.
-    pub fn data(&self) -> PathBuf {
-        self.stage.out().join("data")
-    }
-
+impl Client {
     /// An action of the contract.
     pub fn act(&self, action: &str, data: Value) -> Answer {
         let body = json!({"Action": action, "Data": data}).to_string();
-        request(&self.address, "POST", "/record", &["content-type: application/json"], body.as_bytes())
+        request(&self.address, "POST", &self.path, &["content-type: application/json"], body.as_bytes())
     }
 
     /// An action that must go well.
@@ -121,13 +101,6 @@ impl<'a> Gateway<'a> {
         let answer = self.act(action, data.clone());
         assert_eq!(answer.status, 200, "{action} {data}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()
-    }
-
-    /// Starts a recording of a page of ours. Returns its id.
-    pub fn record(&self, page: &str, more: Value) -> String {
-        let mut data = json!({"RecordURL": self.stage.server.url(page)});
-        data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.good("Start", data)["TaskID"].as_str().unwrap().to_string()
     }
 
     /// The task.
@@ -147,6 +120,51 @@ impl<'a> Gateway<'a> {
             assert!(now["Status"] != "finished", "finished before it was {status}: {now}");
             thread::sleep(STEP);
         }
+    }
+}
+
+/// The service on this machine.
+pub struct Gateway<'a> {
+    stage: &'a Stage,
+    child: Child,
+    watch: Watch,
+    client: Client,
+    env: Vec<(String, String)>,
+}
+
+impl Deref for Gateway<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl<'a> Gateway<'a> {
+    /// Starts it with its data in the stage's output directory.
+    pub fn start(stage: &'a Stage, args: &[&str], env: &[(String, String)]) -> Self {
+        let (child, address) = serve(stage, "127.0.0.1:0", args, env);
+        let client = Client { address, path: "/record".into() };
+        Self { watch: Watch::start(child.id(), &stage.out()), stage, child, client, env: env.to_vec() }
+    }
+
+    /// Kills it without warning, as the system does when memory is out, and starts another on the same address.
+    pub fn restart(&mut self, args: &[&str]) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.client.address) = serve(self.stage, &self.address, args, &self.env);
+    }
+
+    /// Where it keeps everything.
+    pub fn data(&self) -> PathBuf {
+        self.stage.out().join("data")
+    }
+
+    /// Starts a recording of a page of ours. Returns its id.
+    pub fn record(&self, page: &str, more: Value) -> String {
+        let mut data = json!({"RecordURL": self.stage.server.url(page)});
+        data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.good("Start", data)["TaskID"].as_str().unwrap().to_string()
     }
 
     /// Waits until a page of ours was asked for so many times.

@@ -120,6 +120,11 @@ impl Watch {
         lives.into_iter().map(|l| l.pid).filter(|pid| command_line(*pid).contains(word)).collect()
     }
 
+    /// Parent of a process that runs.
+    pub fn parent(pid: u32) -> Option<u32> {
+        stat(pid).map(|s| s.parent)
+    }
+
     /// Descendants that still run `grace` after the root's end, ended here; none is right.
     pub fn left_after(&self, grace: Duration) -> Vec<String> {
         self.ended.store(true, Ordering::Relaxed);

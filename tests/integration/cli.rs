@@ -61,3 +61,35 @@ fn help_lists_every_option_of_record() {
         assert!(help.contains(option), "{option}");
     }
 }
+
+#[test]
+fn a_function_that_misses_something_says_so_and_ends() {
+    let output = Command::new(env!("CARGO_BIN_EXE_panorec"))
+        .env_clear()
+        .envs([("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9"), ("AWS_LAMBDA_FUNCTION_NAME", "recorder")])
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("AWS_LAMBDA_FUNCTION_MEMORY_SIZE: not set") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn each_line_of_the_log_is_one_json_object_with_one_message() {
+    /// Reading fails where a field is there twice.
+    #[derive(serde::Deserialize)]
+    struct Line {
+        message: String,
+        reason: Option<String>,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let event = concat!(env!("CARGO_MANIFEST_DIR"), "/events/error-method.json");
+    let output = panorec(&["invoke", event, "--data", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Line> =
+        log.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    let refused = lines.iter().find(|l| l.message == "refused").unwrap_or_else(|| panic!("{log}"));
+    assert!(refused.reason.as_ref().unwrap().contains("POST /record"), "{log}");
+}

@@ -1,8 +1,11 @@
-//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables.
+//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables; answers to
+//! anything at all; signatures that others verify.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 #![allow(clippy::disallowed_methods, reason = "tests start the binary under test and wait for it")]
 
 mod cli;
+mod fuzzed;
 mod layering;
 mod readme;
+mod webhooks;

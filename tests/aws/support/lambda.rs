@@ -8,14 +8,14 @@ use std::sync::OnceLock;
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{Environment, FunctionCode, Runtime};
+use aws_sdk_lambda::types::{Environment, FunctionCode, FunctionUrlAuthType, Runtime};
 
 use super::process::{Server, start, tool};
 use super::{SECRET, config};
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 
-/// What a function does here: appends every event to a file, a line each. It ends with its server.
+/// What a function does in the tests of the adapter: appends every event to a file, a line each. It ends with its server.
 const BOOTSTRAP: &str = r#"
 import os, urllib.request
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
@@ -31,20 +31,32 @@ while True:
 pub struct Lambda {
     pub endpoint: String,
     pub client: Client,
-    dir: PathBuf,
+    /// The process whose descendants are all functions.
+    pub keeper: u32,
+    /// Where all of it lies.
+    pub dir: PathBuf,
 }
 
 impl Lambda {
     pub async fn new() -> Self {
         let server = SERVER.get_or_init(run);
         let client = Client::new(&config(&server.endpoint, SECRET).await);
-        Self { endpoint: server.endpoint.clone(), client, dir: server.dir.clone() }
+        Self { endpoint: server.endpoint.clone(), client, keeper: server.keeper(), dir: server.dir.clone() }
     }
 
     /// A function that writes its events to the file that is returned.
     pub async fn create(&self, name: &str) -> PathBuf {
         let events = self.dir.join(format!("{name}.events"));
-        let environment = Environment::builder().variables("EVENTS", events.display().to_string());
+        let python = Command::new("python3").args(["-c", PYTHON]).output().unwrap().stdout;
+        let script = format!("#!{}\n{BOOTSTRAP}", String::from_utf8(python).unwrap().trim());
+        self.deploy(name, script.as_bytes(), &[("EVENTS", events.to_str().unwrap())], 3).await;
+        events
+    }
+
+    /// A function of a program, killed after so many seconds.
+    pub async fn deploy(&self, name: &str, bootstrap: &[u8], env: &[(&str, &str)], seconds: i32) {
+        let variables = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let environment = Environment::builder().set_variables(Some(variables)).build();
         let made = self
             .client
             .create_function()
@@ -52,21 +64,29 @@ impl Lambda {
             .runtime(Runtime::Providedal2023)
             .handler("bootstrap")
             .role("arn:aws:iam::000000000000:role/tests")
-            .environment(environment.build())
-            .code(FunctionCode::builder().zip_file(Blob::new(self.package(name))).build());
+            .environment(environment)
+            .timeout(seconds)
+            .memory_size(2048)
+            .code(FunctionCode::builder().zip_file(Blob::new(self.package(name, bootstrap))).build());
         made.send().await.unwrap();
-        events
     }
 
-    fn package(&self, name: &str) -> Vec<u8> {
+    /// Gives a function an address of its own. Returns its path here, where no name leads to it.
+    pub async fn publish(&self, name: &str) -> String {
+        let made = self.client.create_function_url_config().function_name(name).auth_type(FunctionUrlAuthType::None);
+        let url = made.send().await.unwrap().function_url;
+        let id = url.strip_prefix("https://").and_then(|u| u.split('.').next()).unwrap();
+        format!("/_aws/lambda-url/{id}")
+    }
+
+    fn package(&self, name: &str, program: &[u8]) -> Vec<u8> {
         let dir = self.dir.join(format!("{name}.package"));
         std::fs::create_dir(&dir).unwrap();
-        let python = String::from_utf8(Command::new("python3").args(["-c", PYTHON]).output().unwrap().stdout).unwrap();
         let mut options = std::fs::OpenOptions::new();
         let mut bootstrap = options.create_new(true).write(true).mode(0o755).open(dir.join("bootstrap")).unwrap();
-        bootstrap.write_all(format!("#!{}\n{BOOTSTRAP}", python.trim()).as_bytes()).unwrap();
+        bootstrap.write_all(program).unwrap();
         drop(bootstrap);
-        let mut zip = Command::new(python.trim());
+        let mut zip = Command::new("python3");
         zip.args(["-m", "zipfile", "-c", "package.zip", "bootstrap"]).current_dir(&dir);
         assert!(zip.status().unwrap().success());
         std::fs::read(dir.join("package.zip")).unwrap()

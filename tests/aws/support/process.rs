@@ -15,9 +15,11 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// Somebody else may take a port that was free a moment ago.
 const STARTS: usize = 3;
 
-/// Keeps a server, then ends it and removes its directory.
+/// Keeps a server, then ends it with all that it has started, and removes its directory. Functions that a server runs are
+/// in its process group.
 const KEEPER: &str = r#"
 dir=$1; shift
+set -m
 "$@" </dev/null & server=$!
 while kill -0 "$server" 2>/dev/null; do
     read -r -t 1 _
@@ -25,8 +27,8 @@ while kill -0 "$server" 2>/dev/null; do
 done
 kill -TERM "$server" 2>/dev/null
 for _ in {1..30}; do kill -0 "$server" 2>/dev/null || break; sleep 0.1; done
-kill -KILL "$server" 2>/dev/null
-wait "$server"
+kill -KILL -- "-$server" 2>/dev/null
+wait "$server" 2>/dev/null
 rm -rf -- "$dir"
 "#;
 
@@ -35,7 +37,20 @@ pub struct Server {
     pub endpoint: String,
     /// Its own directory.
     pub dir: PathBuf,
-    _keeper: Child,
+    keeper: Child,
+}
+
+impl Server {
+    /// The process whose descendants are the server and all that it starts.
+    pub fn keeper(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    /// Ends it now.
+    pub fn end(mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().unwrap();
+    }
 }
 
 /// What is fetched by `make test`.
@@ -84,7 +99,7 @@ fn try_start<const N: usize>(
     let began = Instant::now();
     let failure = loop {
         let failure = match ready(&endpoint) {
-            Ok(()) => return Ok(Server { endpoint, dir, _keeper: keeper }),
+            Ok(()) => return Ok(Server { endpoint, dir, keeper }),
             Err(failure) => failure,
         };
         if let Some(status) = keeper.try_wait().unwrap() {

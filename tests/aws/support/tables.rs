@@ -26,6 +26,12 @@ impl Tables {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
         let client = Client::new(&config(&endpoint, SECRET).await);
+        Self::create(&client).await;
+        Self { endpoint, client }
+    }
+
+    /// Makes that table.
+    pub async fn create(client: &Client) {
         let attribute = |name| {
             let kind = ScalarAttributeType::S;
             AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().unwrap()
@@ -44,6 +50,5 @@ impl Tables {
             .set_attribute_definitions(Some(["id", "shelf", "sort"].map(attribute).into()))
             .global_secondary_indexes(index.build().unwrap());
         made.send().await.unwrap();
-        Self { endpoint, client }
     }
 }
