@@ -18,6 +18,7 @@ mod gateway;
 mod judge;
 mod media;
 mod ordinary;
+mod relay;
 mod run;
 mod server;
 mod service;
