@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +23,9 @@ pub const CORS_ORIGIN: &str = "PANOREC_CORS_ORIGIN";
 pub const ALLOW_ADDRESS: &str = "PANOREC_ALLOW_ADDRESS";
 /// `true`: intermediate chunks stay after the file was made. Default: `false`.
 pub const KEEP_CHUNKS: &str = "PANOREC_KEEP_CHUNKS";
+/// Seconds before its last moment at which an invocation asks for the next one, 5–600, but never before half of its time is
+/// over. Default: what the page's start took, three times, and 8 at least, and five segments.
+pub const HANDOVER_LEAD: &str = "PANOREC_HANDOVER_LEAD";
 /// Secret that callbacks are signed with: base64 of 24 to 64 bytes, `whsec_` before it if you like. Default: unsigned.
 pub const WEBHOOK_SECRET: &str = "PANOREC_WEBHOOK_SECRET";
 /// Bucket of finished recordings. Default: the data directory.
@@ -113,6 +117,8 @@ pub struct Settings {
     pub allow_addresses: Vec<ipnet::IpNet>,
     /// See [`KEEP_CHUNKS`].
     pub keep_chunks: bool,
+    /// See [`HANDOVER_LEAD`].
+    pub hand_over_lead: Option<Duration>,
     /// See [`WEBHOOK_SECRET`], decoded.
     pub webhook_secret: Option<Vec<u8>>,
     /// See [`BUCKET`].
@@ -141,6 +147,9 @@ pub struct BadSetting {
 
 /// Largest limit that the wire contract allows, seconds.
 const MAX_LIMIT_SECONDS: u32 = 36_000;
+
+/// Leads that make sense, seconds: from what a warm browser needs to two thirds of the longest invocation.
+const LEAD_SECONDS: std::ops::RangeInclusive<u64> = 5..=600;
 
 /// Settings from the environment.
 pub fn settings() -> Result<Settings, BadSetting> {
@@ -199,6 +208,17 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
             bad(MAX_LIMIT, format!("`{text}` is not a whole number of seconds from 1 to {MAX_LIMIT_SECONDS}"))
         })?,
     };
+    let hand_over_lead = match get(HANDOVER_LEAD) {
+        None => None,
+        Some(text) => match text.parse().ok().filter(|s| LEAD_SECONDS.contains(s)) {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => {
+                let (from, to) = (LEAD_SECONDS.start(), LEAD_SECONDS.end());
+                let reason = format!("`{text}` is not a whole number of seconds from {from} to {to}");
+                return Err(bad(HANDOVER_LEAD, reason));
+            }
+        },
+    };
     let webhook_secret = match get(WEBHOOK_SECRET) {
         Some(text) => Some(secret(&text).map_err(|e| bad(WEBHOOK_SECRET, e))?),
         None => None,
@@ -223,6 +243,7 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
         cors_origin: get(CORS_ORIGIN),
         allow_addresses,
         keep_chunks,
+        hand_over_lead,
         webhook_secret,
         bucket,
         bucket_raw: get(BUCKET_RAW),
@@ -292,6 +313,8 @@ mod tests {
     fn a_bad_value_is_named_with_its_bound_and_the_way_out() {
         for (name, value, expected) in [
             (KEEP_CHUNKS, "yes", "true nor false"),
+            (HANDOVER_LEAD, "4", "from 5 to 600"),
+            (HANDOVER_LEAD, "20s", "whole number"),
             (ALLOW_ADDRESS, "10.0.0.0/8,lan", "`lan` is not a network"),
             (MAX_LIMIT, "36001", "1 to 36000"),
             (MAX_LIMIT, "1h", "1 to 36000"),

@@ -108,7 +108,7 @@ impl From<Refused> for ApiError {
             Refused::Status(_) => Self::new(Code::InvalidStatus, format!("{refused}; Describe tells its status")),
             Refused::TooManyCommands => Self::new(Code::InvalidStatus, refused.to_string()),
             // Only recorders meet these.
-            Refused::Leased | Refused::Fenced => Self::internal(&refused.to_string()),
+            Refused::Leased | Refused::Fenced | Refused::Moved => Self::internal(&refused.to_string()),
         }
     }
 }

@@ -41,7 +41,8 @@ pub fn parse(event: &Value, fallback_id: &str) -> Result<Incoming, ApiError> {
     if let Some(recorder) = event.get("Recorder") {
         let task = recorder.get("TaskID").and_then(Value::as_str).filter(|t| !t.is_empty());
         let task = task.ok_or_else(|| ApiError::param("Recorder.TaskID", "missing; name the task to record"))?;
-        return Ok(Incoming::Record(RecorderEvent { task: task.to_string() }));
+        let generation = recorder.get("Generation").and_then(Value::as_u64).and_then(|g| u32::try_from(g).ok());
+        return Ok(Incoming::Record(RecorderEvent { task: task.to_string(), generation }));
     }
     let source = event.get("source").and_then(Value::as_str);
     if event.contains_key("Sweep") || matches!(source, Some("aws.events" | "aws.scheduler")) {

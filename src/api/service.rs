@@ -126,7 +126,7 @@ impl Service {
             Created::Exists(found) if found.record.generation == 0 && found.record.status == Status::Normal => *found,
             Created::Exists(found) => return Ok(task_id(&found.record.id)),
         };
-        let event = RecorderEvent { task: record.id.clone() };
+        let event = RecorderEvent { task: record.id.clone(), generation: None };
         if let Err(error) = self.platform.continuation.invoke(&event).await {
             // Without a recorder there is no task. Should one have been started after all, it has the task in hand by now,
             // or finds none and ends.

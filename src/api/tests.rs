@@ -36,8 +36,14 @@ fn platform() -> Platform {
 
 fn service(platform: &Platform) -> Service {
     let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
-    let config =
-        RunnerConfig { tools, allow_addresses: Vec::new(), keep_chunks: false, memory_mb: None, metrics: false };
+    let config = RunnerConfig {
+        tools,
+        allow_addresses: Vec::new(),
+        keep_chunks: false,
+        hand_over_lead: None,
+        memory_mb: None,
+        metrics: false,
+    };
     let studio = Arc::new(Replay { segments: 2, ..Replay::default() });
     let recorders = Arc::new(TaskRunner::new(platform.clone(), studio, Arc::new(Silent), config));
     let defaults = Defaults { max_limit_seconds: 36_000, mounted: false };
@@ -51,7 +57,7 @@ async fn tasks(store: &dyn TaskStore) {
         let mut task = TaskRecord::new(id, Order::of("https://example.com/"), None, created);
         if n > 1 {
             task.claim("owner", created + 500, 10_000).unwrap();
-            task.capturing(Anchor { recorded: 0, wall: created + 2_000, paused: n == 3 }).unwrap();
+            task.capturing(Anchor { recorded: 0, wall_us: (created + 2_000) * 1000, paused: n == 3 }).unwrap();
         }
         if n >= 4 {
             task.stop(created + 60_000).unwrap();

@@ -43,5 +43,7 @@ fn assemble(args: &Args) -> Result<generation::Saved, String> {
     let chunks = DirectoryChunkStore::new(&args.directory).map_err(|e| generation::chain(&e))?;
     let target = GrowingFile::create(&args.output, args.overwrite).map_err(|e| generation::chain(&e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(generation::assemble(&chunks, "raw/", Box::new(target), "")).map_err(|e| generation::chain(&e))
+    runtime
+        .block_on(generation::assemble(&chunks, "raw/", None, Box::new(target), ""))
+        .map_err(|e| generation::chain(&e))
 }

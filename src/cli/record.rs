@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use super::terminal::ProgressLine;
 use super::values;
 use crate::config;
-use crate::generation::{self, Command, Job, Outcome, Progress, Stopped, Timings, Tools, Watcher};
+use crate::generation::{self, Admission, Command, Job, Outcome, Progress, Stopped, Timings, Tools, Watcher};
 use crate::platform::local::{DirectoryChunkStore, GrowingFile};
+use crate::task::course::Anchor;
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::quality::Quality;
 use crate::task::spec::{Bitrates, RecordingSpec, Size, record_url};
@@ -150,7 +151,9 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
         task,
         generation: 1,
         paused: false,
-        base: 0,
+        offset: 0,
+        admission: Arc::new(Admission::owned(0)),
+        successor: None,
         chunks: Arc::new(chunks),
         target: Some(Box::new(target)),
     };
@@ -202,7 +205,7 @@ impl Watcher for Terminal {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).show(progress);
     }
 
-    fn state(&self, _paused: bool, _recorded: u64) {}
+    fn state(&self, _at: Anchor) {}
 
     async fn finishing(&self, _stopped: Stopped) -> Option<String> {
         Some(String::new())

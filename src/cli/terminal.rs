@@ -74,6 +74,7 @@ mod tests {
             bytes: 12_345_678,
             peak: 0.1,
             divisor: 2,
+            ..Progress::default()
         };
         assert_eq!(
             describe(&progress),

@@ -147,6 +147,7 @@ fn service(stores: Stores, settings: &Settings, allowed: &[ipnet::IpNet]) -> Res
         tools,
         allow_addresses: settings.allow_addresses.iter().chain(allowed).copied().collect(),
         keep_chunks: settings.keep_chunks,
+        hand_over_lead: settings.hand_over_lead,
         memory_mb: settings.memory_mb,
         metrics: settings.function.is_some(),
     };

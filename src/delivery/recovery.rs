@@ -4,7 +4,7 @@
 //! and its index where it belongs. The caller lists and reads, [`Recovery`] decides:
 //!
 //! ```text
-//! for chunk in recovery::order(keys)          // each once, in the order of the recording
+//! for chunk in recovery::order(keys)          // those of the file's seams, if they are known; each once, in the order of the recording
 //!     match recovery.take(chunk, bytes)?      // bytes of chunk.key
 //!         Some(payload) => append payload
 //!         None => {}                          // an init segment, or one that a later generation delivered again

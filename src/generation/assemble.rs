@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::outcome::Saved;
 use crate::delivery::recovery::{Recovery, RecoveryError, order};
 use crate::platform::{ChunkStore, HeadLastObject, StoreError};
+use crate::task::seam::Seams;
 use crate::task::timeline::seconds;
 
 /// Why no file can be made.
@@ -23,15 +24,17 @@ pub enum AssembleError {
 
 /// Puts the file together from everything up to the first segment that is missing or damaged. The chunks stay.
 ///
-/// Chunks are those below `prefix`; the file gets `name` if it has none.
+/// Chunks are those below `prefix` that `seams` has in the file; where nobody knows the seams, all of them. The file gets
+/// `name` if it has none.
 pub async fn assemble(
     chunks: &dyn ChunkStore,
     prefix: &str,
+    seams: Option<&Seams>,
     mut target: Box<dyn HeadLastObject>,
     name: &str,
 ) -> Result<Saved, AssembleError> {
     let mut recovery = Recovery::new();
-    let size = match fill(chunks, prefix, &mut *target, &mut recovery).await {
+    let size = match fill(chunks, prefix, seams, &mut *target, &mut recovery).await {
         Ok(payload) => recovery.head(target.head_alignment()).map(|head| (payload, head)).map_err(AssembleError::from),
         Err(error) => Err(error),
     };
@@ -52,6 +55,7 @@ pub async fn assemble(
 async fn fill(
     chunks: &dyn ChunkStore,
     prefix: &str,
+    seams: Option<&Seams>,
     target: &mut dyn HeadLastObject,
     recovery: &mut Recovery,
 ) -> Result<u64, AssembleError> {
@@ -60,6 +64,10 @@ async fn fill(
     if tasks.len() > 1 {
         return Err(AssembleError::Several(tasks.len()));
     }
+    let keys = match seams {
+        Some(seams) => seams.select(keys),
+        None => keys,
+    };
     let mut bytes = 0;
     for chunk in order(keys) {
         match recovery.take(&chunk, chunks.get(&chunk.key).await?) {

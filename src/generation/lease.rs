@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::change::{ChangeError, change};
 use crate::platform::Platform;
-use crate::task::record::{Refused, TaskRecord};
+use crate::task::record::{Joined, Refused, TaskRecord};
+use crate::task::relay::RelayEvent;
 
 /// How long a lease lasts without being renewed. Whoever takes over after a crash waits this long, and nothing is recorded
 /// meanwhile; a recorder that cannot reach the store for longer goes on recording and holds the lease until somebody else
@@ -40,12 +41,53 @@ impl Holder {
         Ok((holder, record))
     }
 
-    /// The record as it stands; an error when the hold is lost.
-    pub async fn look(&self) -> Result<TaskRecord, ChangeError> {
+    /// Takes a task as the generation that was asked for: one that nobody works on, or the relay of one that somebody does.
+    pub async fn join(
+        platform: &Platform,
+        task: &str,
+        generation: u32,
+    ) -> Result<(Self, TaskRecord, Joined), ChangeError> {
+        let owner = uuid::Uuid::new_v4().to_string();
+        let holder = Self { platform: platform.clone(), task: task.into(), owner };
+        let mut joined = Joined::Holder;
+        let record = change(platform, task, |record| {
+            joined = record.join(&holder.owner, generation, holder.platform.clock.now(), LEASE.as_millis() as u64)?;
+            Ok(())
+        });
+        let record = record.await?;
+        Ok((holder, record, joined))
+    }
+
+    /// The record as it stands, and as what this is its holder; an error when the hold is lost.
+    pub async fn look(&self) -> Result<(TaskRecord, Joined), ChangeError> {
         let found = self.platform.tasks.load(&self.task, self.platform.clock.now()).await?;
         let record = found.ok_or_else(|| ChangeError::Unknown(self.task.clone()))?.record;
-        record.held_by(&self.owner)?;
-        Ok(record)
+        let joined = self.hold_on(&record)?;
+        Ok((record, joined))
+    }
+
+    fn hold_on(&self, record: &TaskRecord) -> Result<Joined, Refused> {
+        match record.relay.owner() == Some(&self.owner) {
+            true => Ok(Joined::Successor),
+            false => record.held_by(&self.owner).map(|()| Joined::Holder),
+        }
+    }
+
+    /// The same as `edit` for a successor: changes its side of the relay and renews its claim. Nothing happens once the task
+    /// is its own.
+    pub async fn edit_relay(
+        &self,
+        mut edit: impl FnMut(&mut TaskRecord, &str, u64) -> Result<(), Refused> + Send,
+    ) -> Result<TaskRecord, ChangeError> {
+        change(&self.platform, &self.task, |record| {
+            if self.hold_on(record)? == Joined::Holder {
+                return Ok(());
+            }
+            let (now, lease) = (self.platform.clock.now(), LEASE.as_millis() as u64);
+            record.relay(RelayEvent::Renew(&self.owner), now, lease)?;
+            edit(record, &self.owner, now)
+        })
+        .await
     }
 
     /// Changes the record and renews the lease, if it is still ours. `edit` gets the time.

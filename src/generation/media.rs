@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+use super::admission::Admission;
 use crate::delivery::mp4::{Movie, Mp4Error};
 use crate::platform::{ChunkStore, HeadLastObject, StoreError};
 use crate::recording::encoder::{EncoderError, EncoderOutput};
@@ -30,12 +31,14 @@ pub struct Media {
     pub chunks: Arc<dyn ChunkStore>,
     /// The file; without one, segments are all that is kept.
     pub target: Option<Box<dyn HeadLastObject>>,
-    /// Index of the first segment.
-    pub base: u64,
+    /// Which of them, and as which of the file.
+    pub admission: Arc<Admission>,
     /// Task and generation, for the names of chunks.
     pub task: String,
     /// See `task`.
     pub generation: u32,
+    /// Length of a segment, samples.
+    pub segment: u64,
 }
 
 /// What the writer reports while it runs.
@@ -52,7 +55,12 @@ pub struct MediaStatus {
 /// What is left when the encoder has said its last.
 pub struct MediaEnd {
     media: Media,
+    /// With a file only.
     movie: Option<Movie>,
+    /// Waits for a segment that is kept.
+    init: Option<Bytes>,
+    /// End of the last segment that was kept, on the recorder's own scale.
+    kept: Option<u64>,
     keys: Vec<String>,
     /// How encoding ended.
     pub encoder: Result<(), EncoderError>,
@@ -81,7 +89,8 @@ pub async fn write(
     mut outputs: mpsc::Receiver<EncoderOutput>,
     status: watch::Sender<MediaStatus>,
 ) -> MediaEnd {
-    let mut end = MediaEnd { media, movie: None, keys: Vec::new(), encoder: Ok(()), error: None };
+    let (keys, encoder) = (Vec::new(), Ok(()));
+    let mut end = MediaEnd { media, movie: None, init: None, kept: None, keys, encoder, error: None };
     while let Some(output) = outputs.recv().await {
         let result = match output {
             EncoderOutput::Ended(result) => {
@@ -91,7 +100,7 @@ pub async fn write(
             }
             // After a failure the rest is taken and dropped, so that the encoder can end.
             _ if end.error.is_some() => continue,
-            EncoderOutput::Init(init) => end.init(init).await,
+            EncoderOutput::Init(init) => end.init(init),
             EncoderOutput::Segment(segment) => end.segment(segment).await,
         };
         match result {
@@ -113,15 +122,26 @@ impl MediaEnd {
         Ok(())
     }
 
-    async fn init(&mut self, init: Bytes) -> Result<u64, MediaError> {
-        self.movie = Some(Movie::new(&init)?);
-        self.put(ChunkName::Init, init).await?;
+    fn init(&mut self, init: Bytes) -> Result<u64, MediaError> {
+        if self.media.target.is_some() {
+            self.movie = Some(Movie::new(&init)?);
+        }
+        self.init = Some(init);
         Ok(0)
     }
 
     async fn segment(&mut self, segment: Segment) -> Result<u64, MediaError> {
-        self.put(ChunkName::Segment(self.media.base + segment.index), segment.bytes.clone()).await?;
-        let Some(movie) = &mut self.movie else { return Ok(0) };
+        let Some(index) = self.media.admission.admit(segment.index).await else { return Ok(0) };
+        if let Some(init) = &self.init {
+            self.put(ChunkName::Init, init.clone()).await?;
+            self.init = None;
+        }
+        self.put(ChunkName::Segment(index), segment.bytes.clone()).await?;
+        let start = self.kept.unwrap_or(segment.index * self.media.segment);
+        let Some(movie) = &mut self.movie else {
+            self.kept = Some(start + segment.samples);
+            return Ok(segment.bytes.len() as u64);
+        };
         // The movie takes the segment only once its payload is in the file: after a full disk the head must fit the file.
         let step = movie.prepare(&segment)?;
         let payload = step.payload();
@@ -138,12 +158,13 @@ impl MediaEnd {
             }
         }
         step.commit();
+        self.kept = Some(start + segment.samples);
         Ok(bytes)
     }
 
-    /// Recorded samples that were kept.
-    pub fn recorded(&self) -> u64 {
-        self.movie.as_ref().map_or(0, Movie::recorded)
+    /// Where what was kept ends, on the recorder's own scale.
+    pub fn kept(&self) -> u64 {
+        self.kept.unwrap_or(0)
     }
 
     /// Keys of the chunks that were stored. Once the file is known to whoever needs it, they can go.

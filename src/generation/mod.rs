@@ -1,5 +1,6 @@
 //! One invocation's share of a recording: takes the task, drives the recorder, stores what comes out, assembles the file.
 
+mod admission;
 mod announce;
 mod assemble;
 mod change;
@@ -13,12 +14,13 @@ mod record;
 mod run;
 mod tasks;
 
+pub use admission::Admission;
 pub use announce::{Announcer, WebAnnouncer};
 pub use assemble::{AssembleError, assemble};
 pub use change::{ChangeError, change};
 pub use outcome::{Outcome, Saved, Stopped, Timings};
 pub use record::{ChromiumStudio, Job, Studio, Tools, Watcher, record};
-pub use run::{Command, Progress};
+pub use run::{Alignment, Command, Own, Progress, Readiness};
 pub use tasks::{Invocation, Recorders, RunnerConfig, START_GRACE_MS, TaskRunner, remove};
 
 /// An error with its causes, outermost first.

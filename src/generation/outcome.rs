@@ -7,11 +7,12 @@ use tokio::task::JoinHandle;
 use super::media::{Made, MediaEnd, MediaError};
 use super::page::PageError;
 use super::record::Watcher;
-use crate::recording::capture::{CaptureEnd, CaptureError};
+use crate::recording::capture::{CaptureCounts, CaptureEnd, CaptureError};
 use crate::recording::encoder::EncoderError;
+use crate::task::course::{Anchor, micros};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::quality::{Gap, Quality};
-use crate::task::timeline::seconds;
+use crate::task::timeline::{SAMPLE_RATE, seconds};
 
 /// Why a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -59,8 +60,10 @@ pub struct Saved {
 pub struct Outcome {
     /// Why it ended.
     pub stopped: Stopped,
-    /// Samples recorded and kept.
-    pub kept: u64,
+    /// Where what was recorded and kept ends: position in the file, and unix microseconds.
+    pub end: Option<Anchor>,
+    /// It began as a successor, and the task never was its own.
+    pub withdrawn: bool,
     /// The file; `None` when nothing was recorded.
     pub saved: Option<Saved>,
     /// What was measured.
@@ -120,6 +123,15 @@ pub(super) struct Ended {
     pub capture: Option<CaptureEnd>,
     pub gaps: Vec<Gap>,
     pub reduced_seconds: u64,
+    /// Position in the file of the recorder's own sample 0.
+    pub offset: i64,
+    /// The recorder's own sample from which on it was to be kept.
+    pub first: u64,
+    /// What was counted before the task was its own.
+    pub before: Option<CaptureCounts>,
+    /// Nothing was to be recorded when it ended.
+    pub paused: bool,
+    pub withdrawn: bool,
 }
 
 impl Ended {
@@ -131,6 +143,11 @@ impl Ended {
             capture: None,
             gaps: Vec::new(),
             reduced_seconds: 0,
+            offset: 0,
+            first: 0,
+            before: None,
+            paused: false,
+            withdrawn: false,
         }
     }
 }
@@ -142,10 +159,12 @@ pub(super) async fn conclude(
     timings: Timings,
     watcher: &dyn Watcher,
 ) -> Outcome {
-    let Ended { mut stopped, trouble, capture, gaps, reduced_seconds, .. } = ended;
+    let Ended {
+        mut stopped, trouble, capture, gaps, reduced_seconds, offset, first, before, paused, withdrawn, ..
+    } = ended;
     let mut troubles: Vec<Trouble> = trouble.into_iter().collect();
     let mut saved = None;
-    let mut kept = 0;
+    let mut kept = first;
     let mut chunks = Vec::new();
     let mut only_chunks = false;
     let name = watcher.finishing(stopped).await;
@@ -158,7 +177,7 @@ pub(super) async fn conclude(
                 troubles.extend(encoder.err().map(Trouble::Encoder));
             }
             let end = capture.as_ref().map_or(0, |c| c.end);
-            kept = end.min(media.recorded());
+            kept = end.min(media.kept()).max(first);
             let keys = media.keys();
             match media.finish(end, name.as_deref()).await {
                 Ok(Made::File { key, size }) => {
@@ -172,16 +191,24 @@ pub(super) async fn conclude(
         }
         Err(error) => tracing::error!(%error, "media writer panicked"),
     }
-    if saved.is_none() && troubles.is_empty() {
+    if kept == first && troubles.is_empty() {
         tracing::info!("stopped before anything was recorded");
     }
     if !troubles.is_empty() {
         stopped = Stopped::Failed;
     }
-    let quality = capture.map(|capture| measure(capture, kept, gaps, reduced_seconds)).unwrap_or_default();
+    let end = capture.as_ref().map(|c| Anchor {
+        recorded: offset.wrapping_add_unsigned(kept).max(0).cast_unsigned(),
+        wall_us: c.end_us.saturating_sub(micros(c.end.saturating_sub(kept))),
+        paused,
+    });
+    let quality = capture
+        .map(|capture| measure(capture, kept - first, before, gaps, reduced_seconds, offset, first))
+        .unwrap_or_default();
     Outcome {
         stopped,
-        kept,
+        end,
+        withdrawn,
         saved,
         quality,
         timings,
@@ -191,22 +218,43 @@ pub(super) async fn conclude(
     }
 }
 
-fn measure(capture: CaptureEnd, kept: u64, gaps: Vec<Gap>, reduced_seconds: u64) -> Quality {
-    let counts = capture.counts;
+/// What was measured, positions being those of the file.
+fn measure(
+    capture: CaptureEnd,
+    kept: u64,
+    before: Option<CaptureCounts>,
+    gaps: Vec<Gap>,
+    reduced_seconds: u64,
+    offset: i64,
+    first: u64,
+) -> Quality {
+    let by = offset as f64 / SAMPLE_RATE as f64;
+    let stretches = Quality { silent: capture.silent, blank: capture.blank, ..Quality::default() };
+    let stretches = stretches.after(seconds(first)).shifted(by);
+    let counted = counted(capture.counts, before, capture.sound_shift_ms);
     let length = seconds(kept);
     Quality {
-        frames_delivered: counts.pictures.fresh,
-        frame_rate: if length > 0.0 { round(counts.pictures.fresh as f64 / length, 100.0) } else { 0.0 },
-        frames_dropped: counts.pictures.painted_over,
+        frame_rate: if length > 0.0 { round(counted.frames_delivered as f64 / length, 100.0) } else { 0.0 },
         gaps,
-        av_offset_ms: counts
-            .stamp_delay_ms
-            .filter(|_| counts.sound.streams_opened > 0)
-            .map(|picture| round(capture.sound_shift_ms - picture, 10.0)),
-        underruns: counts.sound.underruns,
         reduced_rate_seconds: reduced_seconds as f64,
-        silent: capture.silent,
-        blank: capture.blank,
+        silent: stretches.silent,
+        blank: stretches.blank,
+        ..counted
+    }
+}
+
+/// What was counted since `before`.
+pub(super) fn counted(now: CaptureCounts, before: Option<CaptureCounts>, sound_shift_ms: f64) -> Quality {
+    let before = before.unwrap_or_default();
+    Quality {
+        frames_delivered: now.pictures.fresh - before.pictures.fresh,
+        frames_dropped: now.pictures.painted_over - before.pictures.painted_over,
+        av_offset_ms: now
+            .stamp_delay_ms
+            .filter(|_| now.sound.streams_opened > 0)
+            .map(|picture| round(sound_shift_ms - picture, 10.0)),
+        underruns: now.sound.underruns - before.sound.underruns,
+        ..Quality::default()
     }
 }
 

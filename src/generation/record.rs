@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
+use super::admission::Admission;
 use super::media::{self, Media, MediaStatus};
 use super::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use super::page::Stage;
-use super::run::{Command, Progress, Run};
+use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
 use crate::platform::{ChunkStore, HeadLastObject};
 use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::Guard;
+use crate::task::course::Anchor;
 use crate::task::spec::RecordingSpec;
-use crate::task::timeline::{SAMPLE_RATE, seconds};
+use crate::task::timeline::seconds;
 
 /// The programs that are needed.
 #[derive(Debug, Clone)]
@@ -35,8 +37,14 @@ pub struct Tools {
 pub trait Watcher: Send + Sync {
     /// About once a second.
     fn progress(&self, progress: &Progress);
-    /// Recording has begun, or was paused or resumed since, at this position of what this invocation records (samples).
-    fn state(&self, paused: bool, recorded: u64);
+    /// Recording has begun, or was paused or resumed since, at this position in the file.
+    fn state(&self, at: Anchor);
+    /// The page is there.
+    fn up(&self) {}
+    /// A command has been obeyed; they are in order.
+    fn obeyed(&self) {}
+    /// It began as a successor, and can go on from here, or (`None`) cannot any more.
+    fn ready(&self, _readiness: Option<Readiness>) {}
     /// Capture is over. The file is to be made under this name if it has none yet; `None`: it must not be made.
     async fn finishing(&self, stopped: Stopped) -> Option<String>;
 }
@@ -70,8 +78,12 @@ pub struct Job {
     pub generation: u32,
     /// It begins paused.
     pub paused: bool,
-    /// Index of its first segment.
-    pub base: u64,
+    /// Position in the file of its first sample.
+    pub offset: u64,
+    /// Which of its segments are kept.
+    pub admission: Arc<Admission>,
+    /// It begins as a successor of one that records where this says.
+    pub successor: Option<Alignment>,
     /// Where segments go.
     pub chunks: Arc<dyn ChunkStore>,
     /// The file; without one, segments are all that is kept.
@@ -81,22 +93,31 @@ pub struct Job {
 /// Makes a recording. `commands` ending is no command.
 pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
     let started = Instant::now();
-    let Job { spec, tools, task, generation, paused, base, chunks, target } = job;
+    let Job { spec, tools, task, generation, paused, offset, admission, successor, chunks, target } = job;
     let (outputs, queue) = mpsc::channel(media::QUEUE);
     let (status_sender, status) = watch::channel(MediaStatus::default());
-    let writer = tokio::spawn(media::write(Media { chunks, target, task, generation, base }, queue, status_sender));
-    let parts = match set_up(&spec, tools, outputs).await {
+    let segment = spec.rate.segment();
+    let media = Media { chunks, target, task, generation, segment, admission: Arc::clone(&admission) };
+    let writer = tokio::spawn(media::write(media, queue, status_sender));
+    let in_step_with = successor.map(|s| s.anchor.wall_us);
+    let parts = match set_up(&spec, tools, in_step_with, outputs).await {
         Ok(parts) => parts,
-        Err(trouble) => return conclude(Ended::before_it_began(trouble), writer, Timings::default(), watcher).await,
+        Err(trouble) => {
+            let ended = Ended { withdrawn: successor.is_some(), ..Ended::before_it_began(trouble) };
+            admission.close();
+            return conclude(ended, writer, Timings::default(), watcher).await;
+        }
     };
-    let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, watcher, started, paused);
+    let plan = Plan { paused, offset, admission: Arc::clone(&admission), successor };
+    let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, watcher, started, plan);
     let end = run.drive().await;
-    let (capture, page, mut ended, timings) = run.dissolve(end);
-    let limit = match ended.stopped {
-        Stopped::Duration => spec.max_duration.map(|d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64),
-        Stopped::HandOver => Some(capture.recorded().next_multiple_of(spec.rate.segment())),
-        Stopped::Interrupted | Stopped::Page | Stopped::Failed => None,
+    let limit = match end {
+        Ok(Stopped::Duration) => Some(run.limit()),
+        Ok(Stopped::HandOver) => Some(run.capture.recorded().next_multiple_of(segment)),
+        Ok(Stopped::Interrupted | Stopped::Page | Stopped::Failed) | Err(_) => None,
     };
+    let (capture, page, mut ended, timings) = run.dissolve(end);
+    admission.close();
     // The end of a limited recording is ordered ahead.
     let ahead = limit.map_or(0, |limit| limit.saturating_sub(capture.recorded()));
     let stopping = Instant::now() + Duration::from_secs_f64(seconds(ahead));
@@ -120,12 +141,17 @@ struct Parts {
     _run_dir: tempfile::TempDir,
 }
 
-async fn set_up(spec: &RecordingSpec, tools: Tools, outputs: mpsc::Sender<EncoderOutput>) -> Result<Parts, Trouble> {
+async fn set_up(
+    spec: &RecordingSpec,
+    tools: Tools,
+    in_step_with: Option<u64>,
+    outputs: mpsc::Sender<EncoderOutput>,
+) -> Result<Parts, Trouble> {
     let in_temp = |source| Trouble::RunDir { path: std::env::temp_dir().display().to_string(), source };
     let run_dir = tempfile::Builder::new().prefix("panorec-").tempdir().map_err(in_temp)?;
     let guard = Guard::start(None).map_err(in_temp)?;
     guard.watch_dir(run_dir.path());
-    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg: tools.ffmpeg, start: 0 };
+    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg: tools.ffmpeg, start: 0, in_step_with };
     let capture = Capture::start(&config, spec, &guard, move |output| {
         // The receiver outlives the encoder.
         let _ = outputs.blocking_send(output);

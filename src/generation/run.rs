@@ -1,22 +1,30 @@
 //! A recording while it runs.
 //!
 //! States: opening → (waiting for the page's `startRecord`) → recording ⇄ paused. Commands come from the caller and from
-//! the page alike. A crash closes the timeline, brings the page up again and lists the span as a gap.
+//! the page alike. A crash closes the timeline, brings the page up again and lists the span as a gap. A successor
+//! ([`warm`]) records along with the one that holds the task, before it goes on in its place.
 
+mod warm;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::admission::Admission;
 use super::media::MediaStatus;
-use super::outcome::{Ended, Stopped, Timings, Trouble};
+use super::outcome::{Ended, Stopped, Timings, Trouble, counted};
 use super::page::{Opened, Page, PageError, Stage};
 use super::record::Watcher;
 use crate::recording::browser::{Action, Call, Lost, PageEvent};
 use crate::recording::cadence::{Cadence, Look, stalled_us};
-use crate::recording::capture::{Capture, CaptureCounts};
-use crate::task::quality::{Gap, GapReason};
+use crate::recording::capture::{Capture, CaptureCounts, sound_shift_ms};
+use crate::task::course::Anchor;
+use crate::task::quality::{Gap, GapReason, Quality};
 use crate::task::spec::RecordingSpec;
 use crate::task::timeline::{SAMPLE_RATE, seconds};
+use warm::Warm;
+pub use warm::{Alignment, Own, Readiness};
 
 /// Times a crashed page is brought up again before giving up, as long as it keeps crashing.
 const MAX_RELAUNCHES: u32 = 3;
@@ -39,14 +47,45 @@ pub enum Command {
     Resume,
     /// Reload the page.
     Refresh,
-    /// End at the end of the segment, so that another recorder can go on from there.
-    HandOver,
+    /// End where a segment ends, so that another recorder can go on from there: at this position in the file or the next
+    /// one that can still be kept to; 0: at once, since it is paused; `None`: as soon as possible.
+    HandOver(Option<u64>),
+    /// The end that was arranged is off.
+    Stay,
+    /// To a successor: where the holder records.
+    Align(Alignment),
+    /// To a successor: the holder has reloaded its page.
+    Reload,
+    /// To a successor: the task is its own.
+    Own(Own),
+}
+
+/// How a recording is to begin.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// It begins paused.
+    pub paused: bool,
+    /// Position in the file of its first sample.
+    pub offset: u64,
+    /// Which of its segments are kept.
+    pub admission: Arc<Admission>,
+    /// It begins as a successor.
+    pub successor: Option<Alignment>,
+}
+
+/// When another recorder is to go on.
+#[derive(Debug, Clone, Copy)]
+struct Leave {
+    /// At this recorded sample.
+    at: u64,
+    /// The invocation's time is over.
+    forced: bool,
 }
 
 /// How things are, once a second.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// `opening`, `waiting`, `recording`, `paused`.
+    /// `opening`, `waiting`, `recording`, `paused`, `warm`.
     pub state: &'static str,
     /// Recorded so far.
     pub recorded_seconds: f64,
@@ -60,6 +99,10 @@ pub struct Progress {
     pub peak: f32,
     /// Slots per picture.
     pub divisor: u64,
+    /// Where the recording stands, if that is known.
+    pub anchor: Option<Anchor>,
+    /// What was measured, the stretches left out.
+    pub quality: Quality,
 }
 
 /// The last look's totals.
@@ -72,7 +115,7 @@ struct Seen {
 pub(super) struct Run<'a> {
     spec: &'a RecordingSpec,
     stage: &'a Stage,
-    capture: Capture,
+    pub(super) capture: Capture,
     page: Option<Page>,
     commands: mpsc::Receiver<Command>,
     status: watch::Receiver<MediaStatus>,
@@ -83,8 +126,16 @@ pub(super) struct Run<'a> {
     begun: bool,
     /// Caller or page asked for a pause.
     paused: bool,
-    /// Recorded sample at which another recorder is to go on.
-    leave: Option<u64>,
+    leave: Option<Leave>,
+    /// Position in the file of recorded sample 0.
+    offset: i64,
+    /// The first sample that is kept, and what was counted before.
+    first: u64,
+    before: Option<CaptureCounts>,
+    admission: Arc<Admission>,
+    /// The task is somebody else's still.
+    warm: Option<Warm>,
+    /// In the file.
     gaps: Vec<Gap>,
     relaunches: u32,
     cadence: Cadence,
@@ -99,6 +150,7 @@ enum Next {
     Look,
     End,
     NotReady,
+    Seam,
 }
 
 impl<'a> Run<'a> {
@@ -112,8 +164,9 @@ impl<'a> Run<'a> {
         status: watch::Receiver<MediaStatus>,
         watcher: &'a dyn Watcher,
         started: Instant,
-        paused: bool,
+        plan: Plan,
     ) -> Self {
+        let Plan { paused, offset, admission, successor } = plan;
         Self {
             spec,
             stage,
@@ -127,6 +180,11 @@ impl<'a> Run<'a> {
             begun: false,
             paused,
             leave: None,
+            offset: offset.cast_signed(),
+            first: 0,
+            before: None,
+            admission,
+            warm: successor.map(Warm::new),
             gaps: Vec::new(),
             relaunches: 0,
             cadence: Cadence::default(),
@@ -141,7 +199,19 @@ impl<'a> Run<'a> {
             Err(trouble) => (Stopped::Failed, Some(trouble)),
         };
         let reduced_seconds = self.cadence.reduced_looks();
-        let ended = Ended { stopped, begun: self.begun, trouble, capture: None, gaps: self.gaps, reduced_seconds };
+        let ended = Ended {
+            stopped,
+            begun: self.begun,
+            trouble,
+            capture: None,
+            gaps: self.gaps,
+            reduced_seconds,
+            offset: self.offset,
+            first: self.first,
+            before: self.before,
+            paused: self.paused,
+            withdrawn: self.warm.is_some(),
+        };
         (self.capture, self.page, ended, self.timings)
     }
 
@@ -150,7 +220,9 @@ impl<'a> Run<'a> {
         if let Some(stopped) = self.opened(self.stage.open()).await? {
             return Ok(stopped);
         }
-        if !self.spec.manual_start {
+        if self.warm.is_some() {
+            self.steer();
+        } else if !self.spec.manual_start {
             self.begin();
         }
         let not_ready = self.spec.ready_timeout.filter(|_| self.spec.manual_start).map(|t| (t, Instant::now() + t));
@@ -158,6 +230,7 @@ impl<'a> Run<'a> {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let end = self.time_left();
+            let seam = self.seam();
             let ready_by = not_ready.filter(|_| !self.begun).map(|(_, at)| at);
             let page = self.page.as_mut().map(|p| &mut p.events);
             let next = tokio::select! {
@@ -166,6 +239,7 @@ impl<'a> Run<'a> {
                 changed = self.status.changed() => { let _ = changed; Next::Media }
                 () = sleep(end) => Next::End,
                 () = sleep(ready_by.map(|at| at.saturating_duration_since(Instant::now()))) => Next::NotReady,
+                () = seam => Next::Seam,
                 _ = looks.tick() => Next::Look,
             };
             let stopped = match next {
@@ -174,11 +248,15 @@ impl<'a> Run<'a> {
                 Next::Page(Some(event)) => self.page_event(event).await?,
                 Next::Page(None) => self.lost(Lost::Browser, "its connection ended").await?,
                 Next::Media => self.media_changed(),
-                Next::End if self.leave.is_some_and(|at| at < self.limit()) => Some(Stopped::HandOver),
+                Next::End if self.leave.is_some_and(|l| l.at < self.limit()) => Some(Stopped::HandOver),
                 Next::End => Some(Stopped::Duration),
                 Next::NotReady => return Err(Trouble::NotReady(self.spec.ready_timeout.unwrap_or_default())),
                 Next::Look => {
                     self.look()?;
+                    None
+                }
+                Next::Seam => {
+                    self.at_seam();
                     None
                 }
             };
@@ -202,6 +280,7 @@ impl<'a> Run<'a> {
                 opened = &mut opening => {
                     let Opened { page, launch, load } = opened?;
                     self.page = Some(page);
+                    self.watcher.up();
                     if !self.begun {
                         self.timings.launch_ms = launch.as_millis() as u64;
                         self.timings.load_ms = load.as_millis() as u64;
@@ -210,10 +289,14 @@ impl<'a> Run<'a> {
                 }
                 Some(command) = self.commands.recv() => match command {
                     Command::Stop => return Ok(Some(Stopped::Interrupted)),
-                    Command::Pause => self.paused = true,
-                    Command::Resume => self.paused = false,
-                    Command::Refresh => {}
-                    Command::HandOver => return Ok(Some(Stopped::HandOver)),
+                    Command::HandOver(None) => return Ok(Some(Stopped::HandOver)),
+                    Command::Pause | Command::Resume => {
+                        self.paused = command == Command::Pause;
+                        self.watcher.obeyed();
+                    }
+                    Command::Refresh => self.watcher.obeyed(),
+                    Command::Align(_) | Command::Own(_) => drop(self.command(command)),
+                    Command::Reload | Command::HandOver(Some(_)) | Command::Stay => {}
                 },
             }
         }
@@ -225,7 +308,28 @@ impl<'a> Run<'a> {
             let wall = if self.paused { None } else { Some(self.capture.open()) };
             let ahead = wall.map_or(0, |w| w.saturating_sub(self.capture.clock().now()) * 1000 / SAMPLE_RATE);
             self.timings.first_frame_ms = self.started.elapsed().as_millis() as u64 + ahead;
-            self.watcher.state(self.paused, self.capture.recorded());
+            self.report();
+        }
+    }
+
+    /// Where the recording stands in the file; `None` while it should record and does not.
+    fn anchor(&self) -> Option<Anchor> {
+        let (clock, gate) = (self.capture.clock(), self.capture.gate());
+        let (recorded, wall) = match gate.opened_at().filter(|_| gate.is_open()) {
+            Some(opened) => {
+                let wall = self.capture.boundary().max(opened);
+                (gate.recorded(wall)?, wall)
+            }
+            None if self.paused => (gate.recorded_until_close(), clock.now()),
+            None => return None,
+        };
+        let recorded = self.offset.wrapping_add_unsigned(recorded).max(0).cast_unsigned();
+        Some(Anchor { recorded, wall_us: clock.unix_us(wall), paused: !gate.is_open() })
+    }
+
+    fn report(&self) {
+        if let Some(at) = self.anchor() {
+            self.watcher.state(at);
         }
     }
 
@@ -235,19 +339,35 @@ impl<'a> Run<'a> {
             Command::Pause => self.pause(),
             Command::Resume => self.resume(),
             Command::Refresh => self.refresh(),
-            Command::HandOver => {
+            // What was arranged for a pause is over with it.
+            Command::HandOver(Some(0)) if self.capture.is_open() => {}
+            Command::HandOver(at) => {
+                let arranged = self.leave.map(|l| l.at);
+                let own = at.map_or(0, |at| at.wrapping_add_signed(-self.offset));
                 let soonest = self.capture.recorded() + END_AHEAD.as_millis() as u64 * SAMPLE_RATE / 1000;
-                self.leave = Some(soonest.next_multiple_of(self.spec.rate.segment()));
+                let at_end = own.max(soonest).next_multiple_of(self.spec.rate.segment());
+                // Out of time, it keeps to what was arranged.
+                let at_end = arranged.filter(|_| at.is_none()).unwrap_or(at_end);
+                self.leave = Some(Leave { at: at_end, forced: at.is_none() });
             }
+            Command::Stay => self.leave = self.leave.filter(|l| l.forced),
+            Command::Align(alignment) => self.align(alignment),
+            Command::Reload => self.refresh(),
+            Command::Own(own) => self.own(own),
+        }
+        if matches!(command, Command::Pause | Command::Resume | Command::Refresh) {
+            self.watcher.obeyed();
         }
         None
     }
 
     fn pause(&mut self) {
         self.paused = true;
+        // What was arranged was for a recording that goes on.
+        self.leave = self.leave.filter(|l| l.forced);
         if self.begun {
             self.capture.close();
-            self.watcher.state(true, self.capture.recorded());
+            self.report();
         }
     }
 
@@ -255,7 +375,7 @@ impl<'a> Run<'a> {
         self.paused = false;
         if self.begun {
             self.capture.open();
-            self.watcher.state(false, self.capture.recorded());
+            self.report();
         }
     }
 
@@ -274,6 +394,13 @@ impl<'a> Run<'a> {
     }
 
     async fn called(&mut self, call: &Call) -> Option<Stopped> {
+        if self.warm.is_some() {
+            // The holder's page says what is to be done.
+            if let Some(page) = &self.page {
+                page.acknowledge(call).await;
+            }
+            return None;
+        }
         if let (Action::Start | Action::Resume, Some(page)) = (call.action, &self.page) {
             page.drawn().await;
         }
@@ -295,7 +422,10 @@ impl<'a> Run<'a> {
     /// The page is gone: brings it up again and lists what is missing.
     async fn lost(&mut self, what: Lost, detail: &str) -> Result<Option<Stopped>, Trouble> {
         tracing::warn!(?what, detail, "page lost");
-        let missing_from = self.capture.is_open().then(|| self.capture.close());
+        let missing_from = (self.warm.is_none() && self.capture.is_open()).then(|| self.capture.close());
+        if self.warm.is_some() && self.capture.is_open() {
+            self.part();
+        }
         if self.page.as_ref().is_some_and(|p| p.since.elapsed() > RECOVERED) {
             self.relaunches = 0;
         }
@@ -316,11 +446,21 @@ impl<'a> Run<'a> {
                 Err(error) => tracing::warn!(error = %super::chain(&error), "page did not come back"),
             }
         }
-        let start = seconds(self.capture.recorded());
+        if self.warm.is_some() {
+            self.steer();
+            return Ok(None);
+        }
+        if !self.begun && !self.spec.manual_start {
+            self.begin();
+            return Ok(None);
+        }
+        let start = seconds(self.capture.recorded()) + self.offset as f64 / SAMPLE_RATE as f64;
         let here = if self.begun && !self.paused { self.capture.open() } else { self.capture.clock().now() };
         if let Some(missing_from) = missing_from {
             let duration = seconds(here.saturating_sub(missing_from));
             self.gaps.push(Gap { start, duration, reason: GapReason::PageCrash });
+            // Who records along has to know that the recording stands elsewhere now.
+            self.report();
         }
         Ok(None)
     }
@@ -333,8 +473,8 @@ impl<'a> Run<'a> {
 
     /// Time until the closing of a recording that ends at a sample has to be sent out.
     fn time_left(&self) -> Option<Duration> {
-        let end = self.leave.unwrap_or(u64::MAX).min(self.limit());
-        if end == u64::MAX || !self.capture.is_open() {
+        let end = self.leave.map_or(u64::MAX, |l| l.at).min(self.limit());
+        if end == u64::MAX || !self.capture.is_open() || self.warm.is_some() {
             return None;
         }
         let left = end.saturating_sub(self.capture.recorded());
@@ -342,8 +482,9 @@ impl<'a> Run<'a> {
     }
 
     /// Recorded sample at which the recording ends by itself.
-    fn limit(&self) -> u64 {
-        self.spec.max_duration.map_or(u64::MAX, |d| (d.as_secs_f64() * SAMPLE_RATE as f64) as u64)
+    pub(super) fn limit(&self) -> u64 {
+        let limit = self.spec.max_duration.map(|d| (d.as_secs_f64() * SAMPLE_RATE as f64) as i64 - self.offset);
+        limit.map_or(u64::MAX, |l| l.max(0).cast_unsigned())
     }
 
     fn look(&mut self) -> Result<(), Trouble> {
@@ -357,6 +498,7 @@ impl<'a> Run<'a> {
             self.capture.divide(divisor);
         }
         let state = match (&self.page, self.begun, self.paused) {
+            _ if self.warm.is_some() => "warm",
             (None, ..) => "opening",
             (_, false, _) => "waiting",
             (_, true, true) => "paused",
@@ -370,6 +512,12 @@ impl<'a> Run<'a> {
             bytes: self.status.borrow().bytes,
             peak: counts.peak,
             divisor: self.cadence.divisor(),
+            anchor: self.anchor().filter(|_| self.begun),
+            quality: Quality {
+                gaps: self.gaps.clone(),
+                reduced_rate_seconds: self.cadence.reduced_looks() as f64,
+                ..counted(counts, self.before, sound_shift_ms(self.spec.rate))
+            },
         });
         self.seen = Seen { counts, stalled_us };
         self.capture.check()?;

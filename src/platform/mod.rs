@@ -189,6 +189,10 @@ pub struct RecorderEvent {
     /// The task.
     #[serde(rename = "TaskID")]
     pub task: String,
+    /// The generation that it is to be. An event that comes again, or late, finds that one begun and changes nothing. Without
+    /// it, whichever is next: of a task that nobody works on.
+    #[serde(rename = "Generation", default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
 }
 
 /// The event as an invocation gets it.

@@ -50,6 +50,8 @@ pub struct CaptureConfig {
     pub ffmpeg: PathBuf,
     /// Recorded sample at which this capture starts; on the segment grid.
     pub start: u64,
+    /// Unix microseconds at which a slot begins; any, if nobody else's slots matter.
+    pub in_step_with: Option<u64>,
 }
 
 enum SoundOrder {
@@ -88,6 +90,8 @@ pub struct CaptureCounts {
 pub struct CaptureEnd {
     /// Recorded sample of the end.
     pub end: u64,
+    /// When that was, unix microseconds.
+    pub end_us: u64,
     /// The last counts.
     pub counts: CaptureCounts,
     /// By how much sound is stamped later than it was played.
@@ -121,7 +125,8 @@ impl Capture {
         guard: &Arc<Guard>,
         out: impl FnMut(EncoderOutput) + Send + 'static,
     ) -> Result<Self, CaptureError> {
-        let clock = MediaClock::start();
+        let in_step = |unix_us| MediaClock::in_step(unix_us, spec.rate.slot());
+        let clock = config.in_step_with.map_or_else(MediaClock::start, in_step);
         let encoder = EncoderConfig {
             ffmpeg: config.ffmpeg.clone(),
             size: spec.size,
@@ -174,11 +179,15 @@ impl Capture {
 
     /// Records from the next slot on. Returns its wall sample.
     pub fn open(&mut self) -> u64 {
-        let wall = self.boundary();
+        self.open_at(self.boundary());
+        self.gate.opened_at().unwrap_or_default()
+    }
+
+    /// Records from a slot on that is yet to come: not before [`boundary`](Self::boundary).
+    pub fn open_at(&mut self, wall: u64) {
         self.gate.open(wall);
         self.display.open(wall);
         let _ = self.sound_orders.send(SoundOrder::Open(wall));
-        wall
     }
 
     /// Records nothing from the next slot on. Returns its wall sample.
@@ -188,7 +197,8 @@ impl Capture {
         wall
     }
 
-    fn close_at(&mut self, wall: u64) -> (Receiver<u64>, Receiver<()>) {
+    /// Records nothing from a slot on that is yet to come.
+    pub fn close_at(&mut self, wall: u64) -> (Receiver<u64>, Receiver<()>) {
         self.gate.close(wall);
         let (told, sound) = mpsc::channel();
         let _ = self.sound_orders.send(SoundOrder::Close(wall, told));
@@ -233,8 +243,13 @@ impl Capture {
         Ok(())
     }
 
+    /// The gate.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Wall sample at which the open span will have recorded `limit`, on a slot.
-    fn wall_at(&self, limit: u64) -> Option<u64> {
+    pub fn wall_at(&self, limit: u64) -> Option<u64> {
         let opened = self.gate.opened_at().filter(|_| self.gate.is_open())?;
         let before = self.gate.recorded(opened)?;
         Some((opened + limit.saturating_sub(before)).next_multiple_of(self.rate.slot()))
@@ -268,18 +283,18 @@ impl Capture {
         let stretches = |meter: &Mutex<StretchMeter>| {
             std::mem::take(&mut *meter.lock().unwrap_or_else(PoisonError::into_inner)).finish(end)
         };
-        let sound_shift_ms = sound_shift(self.rate) as f64 * 1000.0 / SAMPLE_RATE as f64;
         CaptureEnd {
             end,
+            end_us: self.clock.unix_us(wall),
             counts,
-            sound_shift_ms,
+            sound_shift_ms: sound_shift_ms(self.rate),
             silent: stretches(&self.meters.silent),
             blank: stretches(&self.meters.blank),
         }
     }
 
     /// The first slot that neither display nor sound has handed over: their hand-overs lie in the past.
-    fn boundary(&self) -> u64 {
+    pub fn boundary(&self) -> u64 {
         (self.clock.now() / self.rate.slot() + 2) * self.rate.slot()
     }
 }
@@ -319,6 +334,11 @@ fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &M
 
 fn sound_shift(rate: FrameRate) -> u64 {
     rate.slot() * SOUND_SHIFT.0 / SOUND_SHIFT.1
+}
+
+/// By how much sound is stamped later than it was played.
+pub fn sound_shift_ms(rate: FrameRate) -> f64 {
+    sound_shift(rate) as f64 * 1000.0 / SAMPLE_RATE as f64
 }
 
 fn feed_sound(orders: &Receiver<SoundOrder>, encoder: SoundInput, shift: u64, meters: &Meters) {

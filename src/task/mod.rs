@@ -4,12 +4,16 @@
 //! video slots, AAC frames and segments are whole numbers at every supported frame rate (see [`timeline`]).
 
 pub mod boxes;
+pub mod budget;
+pub mod course;
 pub mod failure;
 pub mod fragment;
 pub mod init;
 pub mod order;
 pub mod quality;
 pub mod record;
+pub mod relay;
+pub mod seam;
 pub mod segment;
 pub mod spec;
 pub mod status;

@@ -42,6 +42,10 @@ pub struct Stretch {
 /// Shortest silent or blank stretch that is listed, seconds (the wire contract's bound).
 pub const STRETCH_SECONDS: f64 = 5.0;
 
+/// Gaps that are listed at most, and stretches of each kind. More of them would not fit a record, and nobody would read
+/// them.
+pub const MAX_GAPS: usize = 300;
+
 /// What was delivered. Nothing in here is assumed: a value that was not measured is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -68,12 +72,57 @@ pub struct Quality {
 }
 
 impl Quality {
+    /// Adds what a later recorder of the same file has measured.
+    pub fn absorb(&mut self, later: Self) {
+        self.frames_delivered += later.frames_delivered;
+        self.frames_dropped += later.frames_dropped;
+        self.underruns += later.underruns;
+        self.reduced_rate_seconds += later.reduced_rate_seconds;
+        self.av_offset_ms = later.av_offset_ms.or(self.av_offset_ms);
+        self.gaps.extend(later.gaps);
+        self.silent.extend(later.silent);
+        self.blank.extend(later.blank);
+        self.gaps.truncate(MAX_GAPS);
+        for list in [&mut self.silent, &mut self.blank] {
+            *list = joined(list);
+            list.truncate(MAX_GAPS);
+        }
+    }
+
+    /// The same without what lies before `start` seconds: a successor that got ready there measured it, but keeps nothing.
+    pub fn after(mut self, start: f64) -> Self {
+        for list in [&mut self.silent, &mut self.blank] {
+            list.retain(|s| s.start + s.duration - s.start.max(start) > STRETCH_SECONDS);
+            for stretch in list {
+                let end = stretch.start + stretch.duration;
+                stretch.start = stretch.start.max(start);
+                stretch.duration = end - stretch.start;
+            }
+        }
+        self.gaps.retain(|g| g.start >= start);
+        self
+    }
+
     /// The same of a recording that begins `by` seconds into the file.
     pub fn shifted(mut self, by: f64) -> Self {
         self.gaps.iter_mut().for_each(|g| g.start += by);
         self.silent.iter_mut().chain(&mut self.blank).for_each(|s| s.start += by);
         self
     }
+}
+
+/// Stretches in order, those that touch made one: a seam is no reason for two.
+fn joined(stretches: &[Stretch]) -> Vec<Stretch> {
+    let mut joined: Vec<Stretch> = Vec::new();
+    for next in stretches {
+        match joined.last_mut() {
+            Some(last) if next.start - (last.start + last.duration) < 0.05 => {
+                last.duration = (next.start + next.duration - last.start).max(last.duration);
+            }
+            _ => joined.push(*next),
+        }
+    }
+    joined
 }
 
 /// Collects stretches of something being so, along the recorded time.
@@ -117,6 +166,33 @@ impl StretchMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_recorders_measured_one_after_the_other_is_added_up() {
+        let stretch = |start, duration| Stretch { start, duration };
+        let gap = |start| Gap { start, duration: 1.0, reason: GapReason::PageCrash };
+        let of = |frames, silent: &[Stretch], gaps: &[Gap]| Quality {
+            frames_delivered: frames,
+            underruns: 1,
+            silent: silent.to_vec(),
+            gaps: gaps.to_vec(),
+            ..Quality::default()
+        };
+        let mut all = Quality { av_offset_ms: Some(3.0), ..of(10, &[stretch(1.0, 9.0)], &[gap(4.0)]) };
+        let warm = of(20, &[stretch(2.0, 12.0), stretch(3.0, 6.0), stretch(20.0, 6.0)], &[gap(3.0), gap(15.0)]);
+        all.absorb(warm.after(10.0));
+        let expected = Quality {
+            av_offset_ms: Some(3.0),
+            ..of(30, &[stretch(1.0, 9.0), stretch(20.0, 6.0)], &[gap(4.0), gap(15.0)])
+        };
+        assert_eq!(all, Quality { underruns: 2, ..expected }, "4 s after the seam are no stretch");
+        all.absorb(of(0, &[stretch(26.0, 7.0)], &[]));
+        assert_eq!(all.silent, [stretch(1.0, 9.0), stretch(20.0, 13.0)], "a seam is no end of silence");
+        for _ in 0..MAX_GAPS {
+            all.absorb(of(0, &[], &[gap(40.0)]));
+        }
+        assert_eq!(all.gaps.len(), MAX_GAPS);
+    }
 
     #[test]
     fn only_long_stretches_are_listed() {

@@ -6,19 +6,22 @@
 
 use serde::{Deserialize, Serialize};
 
+mod hand_over;
+
+pub use super::course::Anchor;
+use super::course::Segments;
 use super::failure::Failure;
 use super::order::Order;
-use super::quality::{Gap, GapReason, Quality};
+use super::quality::{Gap, Quality};
+use super::relay::Relay;
+use super::seam::Seams;
 use super::status::{IllegalTransition, Status, StatusEvent};
-use super::timeline::seconds;
+pub use hand_over::Joined;
 
 /// Commands that may wait at once. More means that nobody applies them: the recorder looks several times a second.
 pub const MAX_WAITING_COMMANDS: usize = 64;
 /// How long a record is kept after the task could have ended at the latest, milliseconds: 30 days.
 pub const KEEP_MS: u64 = 30 * 24 * 3600 * 1000;
-
-/// Gaps that are listed at most. More of them would not fit a record, and nobody would read them.
-pub const MAX_GAPS: usize = 500;
 
 /// What a caller wants a running recorder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,17 +84,6 @@ pub struct TaskResult {
     pub billed_gb_seconds: f64,
 }
 
-/// Where recorded time stood at a moment: with it, whoever comes later knows what is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Anchor {
-    /// Position in the file, samples.
-    pub recorded: u64,
-    /// Unix milliseconds.
-    pub wall: u64,
-    /// From then on nothing was recorded.
-    pub paused: bool,
-}
-
 /// The record. Times are unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -125,7 +117,7 @@ pub struct TaskRecord {
     /// The recorder records nothing for now: what a successor has to know.
     #[serde(default)]
     pub paused: bool,
-    /// The last moment at which recording began, was paused or resumed.
+    /// Where the recording stands: the last moment at which it began, was paused or resumed, or was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Anchor>,
     /// What is missing although it should be in the file.
@@ -134,6 +126,24 @@ pub struct TaskRecord {
     /// Samples by which segments of earlier generations are shorter than the grid: the last of each that handed over.
     #[serde(default)]
     pub short: u64,
+    /// Whose segments are in the file.
+    #[serde(default, skip_serializing_if = "Seams::is_empty")]
+    pub seams: Seams,
+    /// How far the next generation is.
+    #[serde(default, skip_serializing_if = "Relay::is_idle")]
+    pub relay: Relay,
+    /// What the page's start took, from the recorder's claim to its first picture, milliseconds: the longest so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_up_ms: Option<u64>,
+    /// Times that the page was loaded again: a successor that gets ready does so too.
+    #[serde(default)]
+    pub refreshed: u32,
+    /// What generations that are over have measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Quality>,
+    /// What the one at work has measured when it was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measuring: Option<Quality>,
     /// Recorders that ended without warning.
     #[serde(default)]
     pub crashes: u32,
@@ -166,6 +176,9 @@ pub enum Refused {
     /// The lease went to somebody else: this invocation must not touch the task any more.
     #[error("the task was taken over by another invocation")]
     Fenced,
+    /// What a successor got ready for has changed meanwhile.
+    #[error("the recording was paused or resumed meanwhile")]
+    Moved,
 }
 
 impl TaskRecord {
@@ -189,6 +202,12 @@ impl TaskRecord {
             anchor: None,
             gaps: Vec::new(),
             short: 0,
+            seams: Seams::default(),
+            relay: Relay::default(),
+            start_up_ms: None,
+            refreshed: 0,
+            measured: None,
+            measuring: None,
             crashes: 0,
             handed_over: false,
             lease: None,
@@ -233,11 +252,12 @@ impl TaskRecord {
         }
         match &self.lease {
             Some(lease) if lease.owner != owner && lease.expires > now => return Err(Refused::Leased),
+            // A successor that is there goes on by itself.
+            Some(_) | None if self.relay.alive(now).is_some() => return Err(Refused::Leased),
             Some(_) => self.crashes += 1,
             None => {}
         }
-        self.generation += 1;
-        self.lease = Some(Lease { owner: owner.into(), expires: now + lease_ms });
+        self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
         for command in std::mem::take(&mut self.waiting) {
             match command.kind {
                 CommandKind::Pause => self.paused = true,
@@ -262,7 +282,7 @@ impl TaskRecord {
             Some(lease) => lease.expires <= now,
             None => self.created + start_grace_ms <= now,
         };
-        self.status != Status::Finished && over
+        self.status != Status::Finished && over && self.relay.alive(now).is_none()
     }
 
     /// The lease lasts longer.
@@ -274,7 +294,10 @@ impl TaskRecord {
 
     /// Commands up to `seq` have been applied.
     pub fn applied(&mut self, seq: u64) {
-        self.waiting.retain(|c| c.seq > seq);
+        let (done, waiting) = self.waiting.iter().partition(|c| c.seq <= seq);
+        self.waiting = waiting;
+        let done: Vec<WaitingCommand> = done;
+        self.refreshed += done.iter().filter(|c| c.kind == CommandKind::Refresh).count() as u32;
     }
 
     /// The recorder is up: it records, or is paused.
@@ -282,35 +305,22 @@ impl TaskRecord {
         let event = if at.paused { StatusEvent::Holding } else { StatusEvent::Capturing };
         self.status = self.status.next(event)?;
         self.paused = at.paused;
-        self.started.get_or_insert(at.wall);
+        self.started.get_or_insert(at.wall_us / 1000);
         self.anchor = Some(at);
+        self.moved();
         Ok(())
     }
 
-    /// The same of a recorder that goes on where another was lost: what lies between is missing.
-    pub fn resumed(&mut self, at: Anchor) -> Result<(), Refused> {
-        let before = self.anchor;
-        self.capturing(at)?;
-        let handed_over = std::mem::take(&mut self.handed_over);
-        let reason = if handed_over { GapReason::HandOver } else { GapReason::RecorderLost };
-        if let Some(before) = before {
-            let wall = if before.paused { 0 } else { at.wall.saturating_sub(before.wall) };
-            let duration = seconds(before.recorded) - seconds(at.recorded) + wall as f64 / 1000.0;
-            // Less than a picture is none.
-            if duration > 0.001 && self.gaps.len() < MAX_GAPS {
-                self.gaps.push(Gap { start: seconds(at.recorded), duration, reason });
-            }
+    /// The recording goes on as it did, and stands here: clocks that run apart, or are set, are followed.
+    pub fn mark(&mut self, at: Anchor) {
+        if self.anchor.is_some_and(|a| a.paused == at.paused) {
+            self.anchor = Some(at);
         }
-        Ok(())
     }
 
-    /// Another invocation is to go on after the last sample that was recorded: nobody holds the task. `short`: see the
-    /// field.
-    pub fn hand_over(&mut self, end: Anchor, short: u64) {
-        self.anchor = Some(end);
-        self.short += short;
-        self.handed_over = true;
-        self.lease = None;
+    /// The segments of its file.
+    pub fn segments(&self) -> Segments {
+        Segments { rate: self.order.rate, short: self.short }
     }
 
     /// A step of delivery.
@@ -332,6 +342,7 @@ impl TaskRecord {
         self.status = self.status.next(StatusEvent::Ended)?;
         self.finished.get_or_insert(now);
         self.lease = None;
+        self.relay = Relay::default();
         self.waiting.clear();
         Ok(())
     }

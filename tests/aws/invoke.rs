@@ -29,7 +29,7 @@ async fn the_event_arrives_in_another_invocation() {
     let lambda = Lambda::new().await;
     let events = lambda.create("recorder").await;
     let continuation = LambdaContinuation::new(&aws(&lambda.endpoint).await, "recorder");
-    continuation.invoke(&RecorderEvent { task: "7c1f-1".into() }).await.unwrap();
+    continuation.invoke(&RecorderEvent { task: "7c1f-1".into(), generation: None }).await.unwrap();
     let event: serde_json::Value = serde_json::from_str(&first_line(&events).await).unwrap();
     assert_eq!(event, serde_json::json!({ "Recorder": { "TaskID": "7c1f-1" } }));
 }
@@ -38,6 +38,6 @@ async fn the_event_arrives_in_another_invocation() {
 async fn a_function_that_is_not_there_is_not_found() {
     let lambda = Lambda::new().await;
     let continuation = LambdaContinuation::new(&aws(&lambda.endpoint).await, "nobody");
-    let missing = continuation.invoke(&RecorderEvent { task: "t".into() }).await.unwrap_err();
+    let missing = continuation.invoke(&RecorderEvent { task: "t".into(), generation: None }).await.unwrap_err();
     assert_eq!((missing.kind, missing.key.as_str()), (StoreErrorKind::NotFound, "nobody"), "{}", missing.source);
 }

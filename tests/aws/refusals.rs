@@ -26,7 +26,7 @@ async fn answers_of_lambda() {
     for (status, code, kind, tries) in table {
         let server = Canned::answering(status, code, r#"{"Message": "because"}"#).await;
         let continuation = LambdaContinuation::new(&aws(&server.endpoint).await, "f");
-        let failed = continuation.invoke(&RecorderEvent { task: "t".into() }).await.unwrap_err();
+        let failed = continuation.invoke(&RecorderEvent { task: "t".into(), generation: None }).await.unwrap_err();
         let words = failed.source.to_string();
         assert_eq!((failed.kind, server.asked()), (kind, tries), "{status} {code}: {words}");
         assert!(words.contains(code) && words.contains("request-1"), "{words}");
@@ -62,7 +62,7 @@ async fn nobody_there_is_a_passing_fault() {
         format!("http://{}", listener.local_addr().unwrap())
     };
     let continuation = LambdaContinuation::new(&aws(&nobody).await, "f");
-    let failed = continuation.invoke(&RecorderEvent { task: "t".into() }).await.unwrap_err();
+    let failed = continuation.invoke(&RecorderEvent { task: "t".into(), generation: None }).await.unwrap_err();
     assert_eq!(failed.kind, Unavailable, "{}", failed.source);
     assert!(failed.source.to_string().contains("refused"), "{}", failed.source);
 }

@@ -19,6 +19,7 @@ mod gateway;
 mod judge;
 mod media;
 mod ordinary;
+mod relay;
 mod run;
 mod server;
 mod service;

@@ -265,22 +265,6 @@ fn a_killed_recorder_is_followed_by_another_in_the_same_file() {
     gateway.end();
 }
 
-#[test]
-fn a_recording_goes_on_beyond_its_invocation() {
-    let stage = Stage::new();
-    let gateway = Gateway::start(&stage, &["--invocation-timeout", "20s"], &[]);
-    let task = gateway.record("room.html", json!({"ManualStart": false}));
-    gateway.until(&task, "recording");
-    gateway.until_asked("room.html", 2);
-    thread::sleep(Duration::from_secs(5));
-    gateway.good("Stop", json!({"TaskID": task}));
-    let (done, _) = gateway.until(&task, "finished");
-    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
-    let e = evidence(&gateway, &done);
-    the_gap_is_true(&done, &e, "HandOver");
-    gateway.end();
-}
-
 /// The finished file, which must be whole.
 fn evidence(gateway: &Gateway, done: &serde_json::Value) -> Evidence {
     let video = &done["Result"]["Videos"][0];

@@ -262,24 +262,3 @@ async fn a_recorder_that_is_lost_again_and_again_is_given_up_with_what_there_is(
     assert!(lost > 50, "{lost}");
     one_file(&world, lost - 1);
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_recording_goes_on_in_invocation_after_invocation() {
-    let world = World::of(1000);
-    world.task(Order { limit_seconds: 36_000, ..Order::of("https://example.com/") }).await;
-    for _ in 0..20 {
-        world.invoke_for(&world.platform, Duration::from_secs(60)).await.unwrap();
-        assert_eq!(world.continuation.take().len(), 1, "the next was asked for");
-        assert!(world.record().await.lease.is_none(), "nobody holds it between two");
-    }
-    world.stop().await;
-    world.invoke(&world.platform).await.unwrap();
-    let task = world.record().await;
-    assert_eq!((task.status, &task.result.failure, task.crashes), (Status::Finished, &None, 0));
-    assert_eq!(length(&world), Some(20 * 23 * SEGMENT), "20 times the 23 segments that fit 50 s");
-    // Time stood still between them, so only the unfinished segment of each is missing.
-    assert!(task.gaps.iter().all(|g| g.reason == GapReason::HandOver && g.duration < 2.2), "{:?}", task.gaps);
-    assert!(serde_json::to_string(&task).unwrap().len() < 100_000);
-    let billed = task.result.billed_gb_seconds;
-    assert!(billed > 20.0 * 50.0 * 2.0 * 0.95, "2 GB for 20 times 50 s: {billed}");
-}

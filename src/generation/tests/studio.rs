@@ -1,34 +1,62 @@
 //! A studio without a browser: what FFmpeg once encoded, segment by segment, as often as wanted. Everything behind it
-//! (media writer, stores, assembly) is the real thing.
+//! (media writer, admission, stores, assembly) is the real thing; as a successor it goes by the same arithmetic as the real
+//! recorder (`task::course`), on a gate of whole segments.
 
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
+use crate::generation::admission::Admission;
 use crate::generation::media::{self, Media, MediaStatus};
-use crate::generation::outcome::{Ended, Outcome, Stopped, Timings, conclude};
+use crate::generation::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use crate::generation::record::{Job, Studio, Watcher};
-use crate::generation::run::Command;
+use crate::generation::run::{Alignment, Command, Own, Progress, Readiness};
+use crate::platform::Clock;
+use crate::platform::clock::SystemClock;
 use crate::recording::capture::{CaptureCounts, CaptureEnd};
 use crate::recording::encoder::EncoderOutput;
 use crate::task::boxes::Boxes;
+use crate::task::course::{Anchor, Segments};
 use crate::task::init::Init;
+use crate::task::relay::Switch;
 
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 /// Segment length at 15 and 30 fps, samples.
 pub const SEGMENT: u64 = 102_400;
+/// Samples in a millisecond, which is what the world's clock counts.
+const MS: u64 = 48;
+/// From a segment's end to its coming out of the encoder.
+const ENCODER: Duration = Duration::from_millis(300);
+/// As for the real recorder: how far ahead a seam is chosen, and by how much two may disagree.
+const AHEAD: u64 = 72_000;
+const SLOT: u64 = 1600;
+
+/// How a page comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// After so long.
+    Up(Duration),
+    /// Not at all: an error page.
+    Error,
+}
 
 /// Plays the same two seconds again and again.
 #[derive(Default)]
 pub struct Replay {
     /// Segments after which the page ends the recording by itself.
     pub segments: u64,
-    /// Commands as they came.
+    /// How the pages of the next recorders come up; at once when none is left.
+    pub pages: Mutex<VecDeque<Page>>,
+    /// Commands as they came, but for those of the relay that come several times a second.
     pub commands: Mutex<Vec<Command>>,
+    /// The world's.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 /// Init segment, first segment (with the encoder's priming), and one that may follow any number of times.
@@ -42,7 +70,7 @@ fn stored() -> (Bytes, Init, [Bytes; 2]) {
 
 #[async_trait]
 impl Studio for Replay {
-    async fn record(&self, job: Job, mut commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
+    async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
         let (outputs, queue) = mpsc::channel(media::QUEUE);
         let (status_sender, _status) = watch::channel(MediaStatus::default());
         let media = Media {
@@ -50,45 +78,308 @@ impl Studio for Replay {
             target: job.target,
             task: job.task,
             generation: job.generation,
-            base: job.base,
+            segment: SEGMENT,
+            admission: Arc::clone(&job.admission),
         };
         let writer = tokio::spawn(media::write(media, queue, status_sender));
         let (init, parsed, segments) = stored();
         outputs.send(EncoderOutput::Init(init)).await.ok();
-        watcher.state(job.paused, 0);
-        let (mut index, mut paused, mut stopped) = (0, job.paused, Stopped::Page);
-        let mut tick = tokio::time::interval(Duration::from_millis(2_133));
-        tick.tick().await;
-        while index < self.segments {
+        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let page = self.pages.lock().unwrap().pop_front().unwrap_or(Page::Up(Duration::ZERO));
+        let mut player = Player {
+            studio: self,
+            watcher,
+            clock,
+            admission: job.admission,
+            offset: job.offset.cast_signed(),
+            first: 0,
+            begun: false,
+            paused: job.paused,
+            up: false,
+            warm: job.successor.map(|alignment| Warm { alignment, clean: 0, base: None, said: None }),
+            open: None,
+            recorded: 0,
+            leave: None,
+        };
+        let end = player.play(page, commands, outputs, &parsed, &segments).await;
+        player.admission.close();
+        let (stopped, trouble) = match end {
+            Ok(stopped) => (stopped, None),
+            Err(trouble) => (Stopped::Failed, Some(trouble)),
+        };
+        let counts = CaptureCounts::default();
+        let (end, end_us) = (player.recorded, player.now_us());
+        let capture = CaptureEnd { end, end_us, counts, sound_shift_ms: 0.0, silent: Vec::new(), blank: Vec::new() };
+        let ended = Ended {
+            stopped,
+            begun: player.begun,
+            trouble,
+            capture: player.begun.then_some(capture),
+            gaps: Vec::new(),
+            reduced_seconds: 0,
+            offset: player.offset,
+            first: player.first,
+            before: None,
+            paused: player.paused,
+            withdrawn: player.warm.is_some(),
+        };
+        conclude(ended, writer, Timings::default(), watcher).await
+    }
+}
+
+struct Warm {
+    alignment: Alignment,
+    clean: u64,
+    base: Option<i64>,
+    said: Option<(Switch, u64)>,
+}
+
+/// A recorder whose gate is open or not, and which puts a segment out whenever one is full.
+struct Player<'a> {
+    studio: &'a Replay,
+    watcher: &'a dyn Watcher,
+    clock: Arc<dyn Clock>,
+    admission: Arc<Admission>,
+    offset: i64,
+    first: u64,
+    begun: bool,
+    paused: bool,
+    up: bool,
+    warm: Option<Warm>,
+    /// Since when it records, in the clock's milliseconds (which may lie ahead), and the position then.
+    open: Option<(u64, u64)>,
+    /// Position, where it does not record, or up to which segments have come out.
+    recorded: u64,
+    /// Position at which another recorder is to go on.
+    leave: Option<u64>,
+}
+
+impl Player<'_> {
+    fn now_us(&self) -> u64 {
+        self.clock.now() * 1000
+    }
+
+    /// Own position now.
+    fn position(&self) -> u64 {
+        match self.open {
+            Some((since, from)) => from + self.clock.now().saturating_sub(since) * MS,
+            None => self.recorded,
+        }
+    }
+
+    async fn play(
+        &mut self,
+        page: Page,
+        mut commands: mpsc::Receiver<Command>,
+        outputs: mpsc::Sender<EncoderOutput>,
+        parsed: &Init,
+        segments: &[Bytes; 2],
+    ) -> Result<Stopped, Trouble> {
+        let mut opening = match page {
+            Page::Up(after) => Some(Instant::now() + after),
+            Page::Error => Some(Instant::now() + Duration::from_millis(500)),
+        };
+        let (mut out, mut kept) = (0, 0);
+        loop {
+            // The end of the segment that is being recorded, and the encoder's time after it.
+            let due = self.open.map(|(since, from)| {
+                let ms = ((out + 1) * SEGMENT - from).div_ceil(MS) + since;
+                Instant::now() + Duration::from_millis(ms.saturating_sub(self.clock.now())) + ENCODER
+            });
             tokio::select! {
-                Some(command) = commands.recv() => {
-                    self.commands.lock().unwrap().push(command);
-                    match command {
-                        Command::Stop => { stopped = Stopped::Interrupted; break }
-                        Command::Pause => { paused = true; watcher.state(true, index * SEGMENT) }
-                        Command::Resume => { paused = false; watcher.state(false, index * SEGMENT) }
-                        Command::Refresh => {}
-                        Command::HandOver => { stopped = Stopped::HandOver; break }
+                biased;
+                command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
+                    let Some(command) = command else { continue };
+                    if let Some(stopped) = self.command(command) {
+                        self.flush(&mut out, &outputs, parsed, segments).await;
+                        return Ok(stopped);
                     }
                 }
-                _ = tick.tick(), if !paused => {
-                    let next = parsed.segment(segments[usize::from(index > 0)].clone(), index, index * SEGMENT).unwrap();
-                    outputs.send(EncoderOutput::Segment(next)).await.ok();
-                    index += 1;
+                () = sleep_until(opening.unwrap_or_else(Instant::now)), if opening.is_some() => {
+                    opening = None;
+                    if page == Page::Error {
+                        return Err(Trouble::NotReady(Duration::ZERO));
+                    }
+                    self.come_up();
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.put(&mut out, &outputs, parsed, segments).await;
+                    kept += u64::from(self.warm.is_none());
+                    if let Some(at) = self.leave.filter(|at| out * SEGMENT >= *at) {
+                        self.recorded = at;
+                        return Ok(Stopped::HandOver);
+                    }
+                    if self.warm.is_none() && kept >= self.studio.segments {
+                        self.recorded = out * SEGMENT;
+                        return Ok(Stopped::Page);
+                    }
                 }
             }
+            if self.leave.is_some() && self.open.is_none() && self.warm.is_none() {
+                self.flush(&mut out, &outputs, parsed, segments).await;
+                return Ok(Stopped::HandOver);
+            }
         }
-        outputs.send(EncoderOutput::Ended(Ok(()))).await.ok();
-        drop(outputs);
-        let capture = CaptureEnd {
-            end: index * SEGMENT,
-            counts: CaptureCounts::default(),
-            sound_shift_ms: 0.0,
-            silent: Vec::new(),
-            blank: Vec::new(),
-        };
-        let ended =
-            Ended { stopped, begun: true, trouble: None, capture: Some(capture), gaps: Vec::new(), reduced_seconds: 0 };
-        conclude(ended, writer, Timings::default(), watcher).await
+    }
+
+    async fn put(&mut self, out: &mut u64, outputs: &mpsc::Sender<EncoderOutput>, parsed: &Init, stored: &[Bytes; 2]) {
+        let next = parsed.segment(stored[usize::from(*out > 0)].clone(), *out, *out * SEGMENT).unwrap();
+        outputs.send(EncoderOutput::Segment(next)).await.ok();
+        *out += 1;
+        self.mark();
+    }
+
+    /// The encoder lets out what is whole; what is not is forgotten here.
+    async fn flush(
+        &mut self,
+        out: &mut u64,
+        outputs: &mpsc::Sender<EncoderOutput>,
+        parsed: &Init,
+        stored: &[Bytes; 2],
+    ) {
+        let whole = self.position() / SEGMENT;
+        while *out < whole {
+            self.put(out, outputs, parsed, stored).await;
+        }
+        self.recorded = whole * SEGMENT;
+    }
+
+    fn come_up(&mut self) {
+        self.up = true;
+        self.watcher.up();
+        match self.warm {
+            Some(_) => self.steer(),
+            None => self.begin(),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+        if !self.paused {
+            self.open = Some((self.clock.now(), self.recorded));
+        }
+        self.report();
+    }
+
+    fn anchor(&self) -> Anchor {
+        let recorded = self.offset.wrapping_add_unsigned(self.position()).cast_unsigned();
+        Anchor { recorded, wall_us: self.now_us(), paused: self.open.is_none() }
+    }
+
+    fn report(&self) {
+        self.watcher.state(self.anchor());
+        self.mark();
+    }
+
+    fn mark(&self) {
+        let anchor = self.begun.then(|| self.anchor());
+        self.watcher.progress(&Progress { anchor, ..Progress::default() });
+    }
+
+    fn command(&mut self, command: Command) -> Option<Stopped> {
+        if !matches!(command, Command::Align(_)) {
+            self.studio.commands.lock().unwrap().push(command);
+        }
+        match command {
+            Command::Stop => return Some(Stopped::Interrupted),
+            Command::Pause | Command::Resume if !self.begun => self.paused = command == Command::Pause,
+            Command::Pause => {
+                (self.paused, self.leave) = (true, None);
+                self.recorded = self.position();
+                self.open = None;
+                self.report();
+            }
+            Command::Resume => {
+                self.paused = false;
+                self.open = self.open.or(Some((self.clock.now(), self.recorded)));
+                self.report();
+            }
+            Command::HandOver(Some(0)) if self.open.is_some() => {}
+            Command::HandOver(at) => {
+                let own = at.map_or(0, |at| at.wrapping_add_signed(-self.offset));
+                self.leave = self.leave.or(Some(own.max(self.position()).next_multiple_of(SEGMENT)));
+            }
+            Command::Stay => self.leave = None,
+            Command::Refresh | Command::Reload => {}
+            Command::Align(alignment) => {
+                if let Some(warm) = &mut self.warm {
+                    warm.alignment = alignment;
+                    self.steer();
+                }
+            }
+            Command::Own(own) => self.own(own),
+        }
+        if matches!(command, Command::Pause | Command::Resume | Command::Refresh) {
+            self.watcher.obeyed();
+        }
+        None
+    }
+
+    /// What the real recorder's `steer` does, with segments that end at once.
+    fn steer(&mut self) {
+        if !self.up {
+            return;
+        }
+        let (now, position) = (self.clock.now(), self.position());
+        let Some(warm) = &mut self.warm else { return };
+        let Alignment { anchor, segments, agreed } = warm.alignment;
+        let adrift = self.open.is_some_and(|(since, from)| {
+            let ahead = now.cast_signed() - since.cast_signed();
+            let own = from.cast_signed() + ahead * MS.cast_signed() + warm.base.unwrap_or(0) * SEGMENT.cast_signed();
+            anchor.ahead(own - segments.short.cast_signed(), now * 1000).unsigned_abs() > SLOT
+        });
+        if self.open.is_some() && (anchor.paused || adrift) {
+            let end = position.next_multiple_of(SEGMENT);
+            (warm.clean, warm.base, warm.said) = (end / SEGMENT, None, None);
+            (self.open, self.recorded) = (None, end);
+            self.admission.pledge(None);
+            self.watcher.ready(None);
+        } else if anchor.paused {
+            warm.said = Some((Switch::Paused, warm.clean));
+            self.watcher.ready(Some(Readiness { switch: Switch::Paused, from: anchor }));
+        } else if self.open.is_none() {
+            let (index, wait) = segments.next(anchor.position(now * 1000));
+            let own = self.recorded / SEGMENT;
+            (warm.clean, warm.base, warm.said) = (own, Some(index.wrapping_sub(own).cast_signed()), None);
+            self.open = Some((now + wait / MS, self.recorded));
+            self.admission.pledge(None);
+            self.watcher.ready(None);
+        } else if self.admission.next() > warm.clean {
+            let soonest = position + AHEAD;
+            let still = warm.said.filter(|(said, own)| Some(*said) == agreed || own * SEGMENT + AHEAD / 2 > soonest);
+            let own = still.map_or(soonest.div_ceil(SEGMENT), |(_, own)| own);
+            let switch = Switch::At(own.wrapping_add_signed(warm.base.unwrap_or(0)));
+            warm.said = Some((switch, own));
+            self.admission.pledge(Some(own));
+            self.watcher.ready(Some(Readiness { switch, from: anchor }));
+        }
+    }
+
+    fn own(&mut self, own: Own) {
+        let Some(mut warm) = self.warm.take() else { return };
+        let Segments { .. } = own.segments;
+        if own.paused && self.open.is_some() {
+            self.recorded = self.position().next_multiple_of(SEGMENT);
+            warm.clean = self.recorded / SEGMENT;
+            self.open = None;
+        }
+        let wanted = warm.base.filter(|_| self.open.is_some()).map(|base| own.first.wrapping_add_signed(-base));
+        let first = self.admission.own(own.first, wanted, warm.clean);
+        self.first = first * SEGMENT;
+        self.offset = own.segments.begin(own.first).cast_signed() - self.first.cast_signed();
+        self.paused = own.paused;
+        if !self.up {
+            return;
+        }
+        match self.open {
+            None => self.begin(),
+            Some((since, from)) => {
+                self.begun = true;
+                let wall_us = (since + self.first.saturating_sub(from) / MS) * 1000;
+                let recorded = own.segments.begin(own.first);
+                self.watcher.state(Anchor { recorded, wall_us, paused: false });
+                self.mark();
+            }
+        }
     }
 }

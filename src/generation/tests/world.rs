@@ -76,7 +76,8 @@ impl World {
             clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
             retries: Arc::default(),
         };
-        let studio = Arc::new(Replay { segments, ..Replay::default() });
+        let clock = Some(Arc::clone(&platform.clock));
+        let studio = Arc::new(Replay { segments, clock, ..Replay::default() });
         Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default() }
     }
 
@@ -94,6 +95,7 @@ impl World {
             tools,
             allow_addresses: Vec::new(),
             keep_chunks: false,
+            hand_over_lead: None,
             memory_mb: Some(2048),
             metrics: false,
         };
@@ -108,7 +110,7 @@ impl World {
     /// The same with a deadline.
     pub async fn invoke_for(&self, platform: &Platform, time: Duration) -> Result<serde_json::Value, String> {
         let invocation = Invocation::new("invocation", Some(time));
-        self.runner(platform).record(&RecorderEvent { task: TASK.into() }, &invocation).await
+        self.runner(platform).record(&RecorderEvent { task: TASK.into(), generation: None }, &invocation).await
     }
 
     pub async fn record(&self) -> TaskRecord {

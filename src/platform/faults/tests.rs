@@ -45,7 +45,7 @@ async fn changes(platform: &Platform) -> Vec<u64> {
     note(2, platform.tasks.save(&record, 1).await.err());
     note(3, platform.chunks.put("c", Bytes::new()).await.err());
     note(4, platform.mounted.as_ref().unwrap().put("m", Bytes::new()).await.err());
-    note(5, platform.continuation.invoke(&RecorderEvent { task: "t".into() }).await.err());
+    note(5, platform.continuation.invoke(&RecorderEvent { task: "t".into(), generation: None }).await.err());
     match platform.recordings.create(&place).await {
         Ok(mut object) => {
             note(7, object.append(Bytes::from_static(b"payload")).await.err());

@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn event() -> RecorderEvent {
-        RecorderEvent { task: "t-1".into() }
+        RecorderEvent { task: "t-1".into(), generation: None }
     }
 
     /// The first line of a file, once it is there.

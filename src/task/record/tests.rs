@@ -5,8 +5,9 @@ fn task() -> TaskRecord {
     TaskRecord::new("t".into(), Order::of("https://example.com/"), None, 1_000)
 }
 
+/// At so many milliseconds.
 fn at(recorded: u64, wall: u64, paused: bool) -> Anchor {
-    Anchor { recorded, wall, paused }
+    Anchor { recorded, wall_us: wall * 1000, paused }
 }
 
 #[test]

@@ -1,7 +1,14 @@
-//! Between a task's record and its recorder: commands one way, states the other, and the lease kept meanwhile.
+//! Between a task's record and its recorder: commands one way, states the other, and the lease kept meanwhile; and
+//! between two generations ([`relay`]).
 //!
 //! A store that cannot be reached costs nothing but late commands: recording goes on.
 
+mod relay;
+
+pub(super) use relay::{alignment, prefix};
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +20,11 @@ use super::change::ChangeError;
 use super::lease::{Holder, RENEW};
 use super::outcome::Stopped;
 use super::record::Watcher;
-use super::run::{Command, Progress};
-use crate::platform::Clock;
-use crate::task::record::{Anchor, CommandKind, Refused, TaskRecord};
+use super::run::{Command, Progress, Readiness};
+use crate::platform::{ChunkStore, Platform};
+use crate::task::quality::Quality;
+use crate::task::record::{Anchor, CommandKind, Joined, Refused, TaskRecord};
+use crate::task::relay::Switch;
 use crate::task::status::{Status, StatusEvent};
 
 /// How often the record is read: a command waits for half of this on average, and 500 ms are promised.
@@ -30,42 +39,68 @@ struct Told {
     state: Option<Anchor>,
     /// A report was written down.
     reported: bool,
-    /// Last command that was handed on.
+    /// Last command that was handed on, last one that was obeyed, and those between.
     forwarded: u64,
+    obeyed: u64,
+    on_their_way: VecDeque<u64>,
     /// Stop was handed on.
     stopping: bool,
     /// The invocation's time is over.
     out_of_time: bool,
     /// Somebody else has the task.
     fenced: bool,
+    /// Capture is over.
+    finishing: bool,
     /// Capture ended so that another invocation can go on.
     handing_over: bool,
+    /// The page came up this long after the claim, which is not written down yet.
+    start_up: Option<Duration>,
+    /// Where the recording stood when it was last looked at, and what was measured by then.
+    mark: Option<Anchor>,
+    measuring: Option<Quality>,
+    /// As a holder: the seam that the recorder was told to end at.
+    leaving: Option<Switch>,
+    /// As a successor: the task is somebody else's.
+    successor: bool,
+    /// As a successor: what the recorder is ready for, and how often the holder's page was loaded again.
+    ready: Option<Readiness>,
+    refreshed: u32,
     /// Longest time between two renewals of the lease.
     lease_age: Duration,
 }
 
+/// What a desk is set up with.
+pub(super) struct Office<'a> {
+    pub holder: &'a Holder,
+    pub platform: &'a Platform,
+    /// Where the task's segments are.
+    pub chunks: Arc<dyn ChunkStore>,
+    pub commands: mpsc::Sender<Command>,
+    /// When another invocation is asked for, and when capture has to end, before this one is killed.
+    pub call_at: Option<Instant>,
+    pub leave_at: Option<Instant>,
+    /// Another recorder was there before.
+    pub goes_on: bool,
+    /// It is a successor, which was told this when it joined.
+    pub successor: Option<TaskRecord>,
+}
+
 /// The desk of one recording.
 pub(super) struct Desk<'a> {
-    holder: &'a Holder,
-    clock: &'a dyn Clock,
-    commands: mpsc::Sender<Command>,
+    office: Office<'a>,
+    opened: Instant,
     told: Mutex<Told>,
     news: Notify,
-    /// When capture has to end, so that another invocation can go on before this one is killed.
-    leave_at: Option<Instant>,
-    /// Samples in the file before the first one of this invocation; `None` for the first recorder.
-    kept: Option<u64>,
 }
 
 impl<'a> Desk<'a> {
-    pub fn new(
-        holder: &'a Holder,
-        clock: &'a dyn Clock,
-        commands: mpsc::Sender<Command>,
-        leave_at: Option<Instant>,
-        kept: Option<u64>,
-    ) -> Self {
-        Self { holder, clock, commands, told: Mutex::default(), news: Notify::new(), leave_at, kept }
+    pub fn new(office: Office<'a>) -> Self {
+        let told = Told {
+            successor: office.successor.is_some(),
+            refreshed: office.successor.as_ref().map_or(0, |r| r.refreshed),
+            ..Told::default()
+        };
+        Self { office, opened: Instant::now(), told: Mutex::new(told), news: Notify::new() }
     }
 
     fn told<T>(&self, with: impl FnOnce(&mut Told) -> T) -> T {
@@ -96,11 +131,6 @@ impl<'a> Desk<'a> {
                 () = tokio::time::sleep(POLL) => {}
                 () = self.news.notified() => {}
             }
-            if self.leave_at.is_some_and(|at| Instant::now() >= at)
-                && !self.told(|t| std::mem::replace(&mut t.out_of_time, true))
-            {
-                let _ = self.commands.send(Command::HandOver).await;
-            }
             match self.round(renewed.elapsed() >= RENEW).await {
                 Ok(true) => {
                     self.told(|t| t.lease_age = t.lease_age.max(renewed.elapsed()));
@@ -120,16 +150,24 @@ impl<'a> Desk<'a> {
 
     /// Reads the record, hands commands on, writes what is new. Says whether it wrote.
     async fn round(&self, renew: bool) -> Result<bool, ChangeError> {
-        let record = self.holder.look().await?;
+        let (record, joined) = self.office.holder.look().await?;
+        if self.told(|t| t.successor) {
+            match joined {
+                Joined::Successor => return self.accompany(&record, renew).await,
+                Joined::Holder => self.inherit(&record).await,
+            }
+        }
         self.hand_on(&record).await;
-        let (state, forwarded) = self.told(|t| (t.state, t.forwarded));
-        let applied = record.waiting.iter().any(|c| c.seq <= forwarded);
+        self.arrange(&record).await?;
+        let (state, obeyed) = self.told(|t| (t.state, t.obeyed));
+        let applied = record.waiting.iter().any(|c| c.seq <= obeyed);
         if state.is_none() && !applied && !renew {
             return Ok(false);
         }
-        self.holder
+        self.office
+            .holder
             .edit(|record, _| {
-                record.applied(forwarded);
+                record.applied(obeyed);
                 self.report(record, state)
             })
             .await?;
@@ -144,10 +182,20 @@ impl<'a> Desk<'a> {
 
     /// Writes the recorder's state down, unless delivery has begun and it is old news.
     fn report(&self, record: &mut TaskRecord, state: Option<Anchor>) -> Result<(), Refused> {
+        let (start_up, mark, measuring) = self.told(|t| (t.start_up, t.mark, t.measuring.clone()));
+        let start_up = start_up.map(|s| s.as_millis() as u64);
+        record.start_up_ms = record.start_up_ms.max(start_up);
+        record.measuring = measuring.or(record.measuring.take());
         match state.filter(|_| record.status <= Status::Canceled) {
-            Some(at) if self.kept.is_some() && !self.told(|t| t.reported) => record.resumed(at),
+            Some(at) if self.office.goes_on && !self.told(|t| t.reported) => record.resumed(at),
             Some(at) => record.capturing(at),
-            None => Ok(()),
+            None => {
+                // Only what this recorder has reported may be moved on.
+                if let Some(mark) = mark.filter(|_| self.told(|t| t.reported)) {
+                    record.mark(mark);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -159,41 +207,75 @@ impl<'a> Desk<'a> {
                 CommandKind::Resume => Command::Resume,
                 CommandKind::Refresh => Command::Refresh,
             };
-            // A recorder that has ended needs no commands any more.
-            let _ = self.commands.send(kind).await;
-            self.told(|t| t.forwarded = command.seq);
+            self.told(|t| {
+                t.forwarded = command.seq;
+                t.on_their_way.push_back(command.seq);
+            });
+            self.send(kind).await;
         }
-        if record.status > Status::Paused || self.clock.now() >= record.ends_at() {
+        if record.status > Status::Paused || self.office.platform.clock.now() >= record.ends_at() {
             self.stop().await;
         }
     }
 
+    async fn send(&self, command: Command) {
+        // A recorder that has ended needs no commands any more.
+        let _ = self.office.commands.send(command).await;
+    }
+
     async fn stop(&self) {
         if !self.told(|t| std::mem::replace(&mut t.stopping, true)) {
-            let _ = self.commands.send(Command::Stop).await;
+            self.send(Command::Stop).await;
         }
     }
 }
 
 #[async_trait]
 impl Watcher for Desk<'_> {
-    fn progress(&self, _progress: &Progress) {}
+    fn progress(&self, progress: &Progress) {
+        self.told(|t| {
+            if !t.successor {
+                t.mark = progress.anchor.or(t.mark);
+                t.measuring = Some(progress.quality.clone());
+            }
+        });
+    }
 
-    fn state(&self, paused: bool, recorded: u64) {
-        let recorded = self.kept.unwrap_or(0) + recorded;
-        let at = Anchor { recorded, wall: self.clock.now(), paused };
-        self.told(|t| t.state = Some(at));
+    fn state(&self, at: Anchor) {
+        self.told(|t| {
+            t.state = Some(at);
+            t.mark = None;
+        });
+        self.news.notify_one();
+    }
+
+    fn up(&self) {
+        self.told(|t| t.start_up = t.start_up.or(Some(self.opened.elapsed())));
+    }
+
+    fn obeyed(&self) {
+        self.told(|t| t.obeyed = t.on_their_way.pop_front().unwrap_or(t.obeyed));
+        self.news.notify_one();
+    }
+
+    fn ready(&self, readiness: Option<Readiness>) {
+        self.told(|t| t.ready = readiness);
         self.news.notify_one();
     }
 
     async fn finishing(&self, stopped: Stopped) -> Option<String> {
-        if self.told(|t| t.fenced) {
+        let over = self.told(|t| {
+            t.finishing = true;
+            t.fenced || t.successor
+        });
+        if over {
             return None;
         }
         let state = self.told(|t| t.state);
         let mut handing_over = false;
-        let written = self.holder.persist(PATIENCE, |record, now| {
+        let written = self.office.holder.persist(PATIENCE, |record, now| {
             // A recording shorter than the desk's round was recording all the same.
+            record.applied(self.told(|t| t.obeyed));
             self.report(record, state)?;
             handing_over = stopped == Stopped::HandOver && record.status <= Status::Paused;
             if handing_over {
@@ -207,12 +289,12 @@ impl Watcher for Desk<'_> {
                 self.told(|t| t.handing_over = true);
                 None
             }
-            Ok(record) => Some(name(record.stopped.unwrap_or_else(|| self.clock.now()))),
+            Ok(record) => Some(name(record.stopped.unwrap_or_else(|| self.office.platform.clock.now()))),
             Err(ChangeError::Refused(Refused::Fenced) | ChangeError::Unknown(_)) => None,
             // The file is worth more than the record of it.
             Err(error) => {
                 tracing::error!(error = %super::chain(&error), "task record not reached; the file is made all the same");
-                Some(name(self.clock.now()))
+                Some(name(self.office.platform.clock.now()))
             }
         }
     }

@@ -1,0 +1,207 @@
+//! One generation's recording: where it begins, and what becomes of the task when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::super::admission::Admission;
+use super::super::change::ChangeError;
+use super::super::desk::{Desk, Office, alignment, prefix};
+use super::super::lease::{Holder, LEASE};
+use super::super::outcome::Outcome;
+use super::super::record::Job;
+use super::deliver::place;
+use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, TaskRunner, failed};
+use crate::platform::{HeadLastObject, RecorderEvent};
+use crate::task::failure::FailureCode;
+use crate::task::record::{Joined, TaskRecord};
+use crate::task::relay::RelayEvent;
+use crate::task::status::Status;
+
+/// What a generation's share came to.
+pub(super) enum Share {
+    /// The recording is over: this is to be delivered.
+    Over(Box<Product>),
+    /// Another generation goes on, or was never let go of.
+    HandedOn,
+}
+
+impl From<Product> for Share {
+    fn from(product: Product) -> Self {
+        Self::Over(Box::new(product))
+    }
+}
+
+impl TaskRunner {
+    /// Records, or makes the file of what recorders left behind.
+    pub(super) async fn produce(
+        &self,
+        holder: &Holder,
+        record: TaskRecord,
+        joined: Joined,
+        invocation: &Invocation,
+    ) -> Result<Share, ChangeError> {
+        if joined == Joined::Successor {
+            let admission = Admission::warm();
+            return self.capture(holder, &record, Some(&record), admission, None, invocation).await;
+        }
+        let left = match record.generation {
+            1 => Vec::new(),
+            _ => self.chunks(&record).list(&prefix(&record.id)).await?,
+        };
+        let base = record.seams.next_index(&left);
+        let too_many = record.crashes > MAX_CRASHES || invocation.too_many_hops(&record);
+        if record.status >= Status::Canceled || too_many {
+            return match base {
+                0 => Ok(Product::default().into()),
+                _ => self.salvage(holder, &record).await.map(Share::from),
+            };
+        }
+        if base == 0 && record.crashes >= MAX_STARTS {
+            let message = format!("the recorder ended without warning {MAX_STARTS} times before anything was recorded");
+            return Ok(failed(FailureCode::RetriesExhausted, message).into());
+        }
+        // From here on nothing that an earlier generation may still store is in the file.
+        let record = holder
+            .persist(PATIENCE, |task, _| {
+                task.seams.cut(base, task.generation);
+                Ok(())
+            })
+            .await?;
+        let target = match base {
+            0 => match self.platform.recordings.create(&place(&record)).await {
+                Ok(target) => Some(target),
+                // Tried again by whoever comes next.
+                Err(error) if error.kind.is_transient() => return Err(error.into()),
+                Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
+            },
+            // What earlier recorders left and what this one stores are put together at the end.
+            _ => None,
+        };
+        self.capture(holder, &record, None, Admission::owned(base), target, invocation).await
+    }
+
+    /// Records.
+    async fn capture(
+        &self,
+        holder: &Holder,
+        record: &TaskRecord,
+        successor: Option<&TaskRecord>,
+        admission: Admission,
+        target: Option<Box<dyn HeadLastObject>>,
+        invocation: &Invocation,
+    ) -> Result<Share, ChangeError> {
+        let mut spec = match record.order.recording(&self.config.allow_addresses) {
+            Ok(spec) => spec,
+            Err(error) => return Ok(failed(FailureCode::InternalErr, error.to_string()).into()),
+        };
+        // The page has started the recording once; it is not asked again.
+        spec.manual_start &= record.started.is_none();
+        let first = record.seams.list().last().map_or(0, |s| s.first);
+        let job = Job {
+            spec,
+            tools: self.config.tools.clone(),
+            task: record.id.clone(),
+            generation: record.generation + u32::from(successor.is_some()),
+            paused: record.paused,
+            offset: record.segments().begin(first),
+            admission: Arc::new(admission),
+            successor: successor.and_then(alignment),
+            chunks: self.chunks(record),
+            target,
+        };
+        let (sender, commands) = mpsc::channel(8);
+        let budget = invocation.budget(record, self.config.hand_over_lead);
+        let desk = Desk::new(Office {
+            holder,
+            platform: &self.platform,
+            chunks: self.chunks(record),
+            commands: sender,
+            call_at: budget.map(|(call, _)| call),
+            leave_at: budget.map(|(_, leave)| leave),
+            goes_on: record.started.is_some(),
+            successor: successor.cloned(),
+        });
+        let outcome = tokio::select! {
+            outcome = self.studio.record(job, commands, &desk) => outcome,
+            () = desk.work_for_ever() => unreachable!("it never ends"),
+        };
+        if outcome.withdrawn {
+            return self.withdraw(holder, record, outcome).await;
+        }
+        if desk.handing_over() && outcome.failure.is_none() {
+            return self.hand_over(holder, outcome, invocation).await;
+        }
+        let made = match outcome.only_chunks || desk.handing_over() {
+            true => holder.holding(self.assemble(&holder.look().await?.0)).await??,
+            false => Product { saved: outcome.saved, chunks: outcome.chunks, ..Product::default() },
+        };
+        let product = Product {
+            failure: made.failure.clone().or(outcome.failure),
+            quality: Some(outcome.quality),
+            lease_age: desk.lease_age(),
+            ..made
+        };
+        Ok(product.into())
+    }
+
+    /// Everything that was recorded is stored: another generation goes on.
+    async fn hand_over(
+        &self,
+        holder: &Holder,
+        outcome: Outcome,
+        invocation: &Invocation,
+    ) -> Result<Share, ChangeError> {
+        let mut held = false;
+        let record = holder
+            .persist(PATIENCE, |task, now| {
+                task.result.billed_gb_seconds += self.billed(invocation);
+                let segment = task.order.rate.segment();
+                let Some(end) = outcome.end else {
+                    // Its page never came up: whoever comes next finds everything as this one did.
+                    task.lease = None;
+                    return Ok(());
+                };
+                let on_grid = end.recorded + task.short;
+                let short = on_grid.next_multiple_of(segment) - on_grid;
+                task.measuring = Some(outcome.quality.clone());
+                held = task.hand_over(end, on_grid.div_ceil(segment), short, now);
+                Ok(())
+            })
+            .await;
+        match record {
+            Ok(record) if !held => self.invoke_next(&record).await,
+            Ok(_) => Ok(Share::HandedOn),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A successor that is none any more: the task was over, or is somebody else's, or the page does not come up here.
+    async fn withdraw(&self, holder: &Holder, record: &TaskRecord, outcome: Outcome) -> Result<Share, ChangeError> {
+        if let Some(failure) = &outcome.failure {
+            tracing::warn!(message = failure.message, "this successor cannot go on");
+        }
+        let lease = LEASE.as_millis() as u64;
+        holder.edit_relay(|task, owner, now| task.relay(RelayEvent::Fail(owner), now, lease)).await?;
+        match holder.look().await {
+            // It became its own in the last moment.
+            Ok((_, Joined::Holder)) => {
+                let edit = |task: &mut TaskRecord, _| {
+                    task.lease = None;
+                    Ok(())
+                };
+                let released = holder.persist(Duration::ZERO, edit).await?;
+                tracing::warn!(task_id = record.id, "given back");
+                self.invoke_next(&released).await
+            }
+            _ => Ok(Share::HandedOn),
+        }
+    }
+
+    async fn invoke_next(&self, record: &TaskRecord) -> Result<Share, ChangeError> {
+        let event = RecorderEvent { task: record.id.clone(), generation: Some(record.generation + 1) };
+        self.platform.continuation.invoke(&event).await?;
+        Ok(Share::HandedOn)
+    }
+}

@@ -1,0 +1,74 @@
+//! From what recorders left behind to a file, and where that belongs.
+
+use super::super::assemble::{AssembleError, assemble};
+use super::super::change::ChangeError;
+use super::super::desk::{name, prefix};
+use super::super::lease::Holder;
+use super::super::outcome::Saved;
+use super::{PATIENCE, Product, TaskRunner, failed};
+use crate::delivery::recovery::RecoveryError;
+use crate::platform::{ChunkStore, Place, StoreError};
+use crate::task::failure::{Failure, FailureCode};
+use crate::task::record::{TaskRecord, Video};
+use crate::task::status::{Status, StatusEvent};
+
+impl TaskRunner {
+    /// Makes the file of what a recorder left behind.
+    pub(super) async fn salvage(&self, holder: &Holder, record: &TaskRecord) -> Result<Product, ChangeError> {
+        let failure = (record.status < Status::Canceled).then(|| Failure {
+            code: FailureCode::RetriesExhausted,
+            message: "the recorder ended without warning; what it had recorded is kept".into(),
+        });
+        let record = holder.persist(PATIENCE, |task, now| task.deliver(StatusEvent::Assembling, now)).await?;
+        let made = holder.holding(self.assemble(&record)).await??;
+        Ok(Product { failure: made.failure.clone().or(failure), ..made })
+    }
+
+    /// The file of a task's chunks.
+    pub(super) async fn assemble(&self, record: &TaskRecord) -> Result<Product, StoreError> {
+        let stopped = record.stopped.unwrap_or_else(|| self.platform.clock.now());
+        let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
+        let left = chunks.list(&prefix).await?;
+        let target = self.platform.recordings.create(&place(record)).await?;
+        match assemble(&*chunks, &prefix, Some(&record.seams), target, &name(stopped)).await {
+            Ok(saved) => Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
+            Err(AssembleError::Recovery(RecoveryError::Nothing)) => Ok(Product { chunks: left, ..Product::default() }),
+            // Tried again by whoever comes next.
+            Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error),
+            Err(error) => Ok(failed(FailureCode::UploadFailed, super::super::chain(&error))),
+        }
+    }
+
+    pub(super) fn video(&self, record: &TaskRecord, place: &Place, saved: &Saved) -> Video {
+        let domain = record.order.target.domain.as_deref();
+        let key = &saved.key;
+        Video {
+            filename: key.rsplit('/').next().unwrap_or(key).to_string(),
+            file_size: saved.size,
+            file_url: self.platform.recordings.url(place, key, domain),
+            file_duration: saved.duration,
+        }
+    }
+}
+
+/// Where the task's file belongs.
+pub(super) fn place(record: &TaskRecord) -> Place {
+    let target = &record.order.target;
+    let name = target.name.as_ref().map(|n| if n.ends_with(".mp4") { n.clone() } else { format!("{n}.mp4") });
+    Place {
+        bucket: target.bucket.clone(),
+        region: target.region.clone(),
+        dir: target.dir.clone().unwrap_or_else(|| record.id.clone()),
+        name,
+    }
+}
+
+/// Removes chunks that are not needed any more. What cannot be removed is left to the store's own expiry.
+pub async fn remove(chunks: &dyn ChunkStore, keys: &[String]) {
+    for key in keys {
+        if let Err(error) = chunks.delete(key).await {
+            tracing::warn!(error = %super::super::chain(&error), "chunk not removed");
+            return;
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What an invocation does with a task: takes it, records it or picks up what was left behind, delivers, and writes down
+//! what came of it. Another invocation may do any part of this again; only who holds the lease is heard.
+
+mod capture;
+mod deliver;
+mod invocation;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::announce::Announcer;
+use super::change::ChangeError;
+use super::lease::Holder;
+use super::metrics::{self, Measured};
+use super::outcome::Saved;
+use super::record::{Studio, Tools};
+use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
+use crate::task::failure::{Failure, FailureCode};
+use crate::task::order::StorageType;
+use crate::task::quality::Quality;
+use crate::task::record::{Joined, TaskRecord, Video};
+use crate::task::status::{Status, StatusEvent};
+use async_trait::async_trait;
+use capture::Share;
+use deliver::place;
+pub use deliver::remove;
+pub use invocation::Invocation;
+use serde_json::{Value, json};
+
+/// How long the result waits for a store that cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A task that no recorder has taken this long after its Start is taken for forgotten: cold starts take seconds, retried
+/// asynchronous invocations a minute.
+pub const START_GRACE_MS: u64 = 90_000;
+/// Recorders that may be lost before anything was recorded; then the page is taken for one that kills them.
+const MAX_STARTS: u32 = 3;
+/// Recorders that may be lost in one recording. Each cost seconds, and it goes on; without an end it would go on failing.
+const MAX_CRASHES: u32 = 100;
+/// Tasks that one sweep looks at.
+const SWEEP_PAGE: u32 = 100;
+
+/// What invocations for recording do.
+#[async_trait]
+pub trait Recorders: Send + Sync {
+    /// Works on a task until it is over. An error means that the event should be delivered again.
+    async fn record(&self, event: &RecorderEvent, invocation: &Invocation) -> Result<Value, String>;
+    /// Finds tasks that nobody works on, and asks for invocations that do.
+    async fn sweep(&self) -> Result<Value, String>;
+}
+
+/// Settings of recorders.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The programs that are needed.
+    pub tools: Tools,
+    /// Addresses that pages may reach although they are not public.
+    pub allow_addresses: Vec<ipnet::IpNet>,
+    /// Chunks stay after the file was made.
+    pub keep_chunks: bool,
+    /// How long before its last moment an invocation asks for the next one; `None`: as what the page's start took says.
+    pub hand_over_lead: Option<Duration>,
+    /// Memory of the function, for what it costs.
+    pub memory_mb: Option<u32>,
+    /// Standard output is read for metrics.
+    pub metrics: bool,
+}
+
+/// Recorders on a platform.
+pub struct TaskRunner {
+    platform: Platform,
+    studio: Arc<dyn Studio>,
+    announcer: Arc<dyn Announcer>,
+    config: RunnerConfig,
+}
+
+/// What came of a task's recording.
+#[derive(Default)]
+struct Product {
+    saved: Option<Saved>,
+    failure: Option<Failure>,
+    quality: Option<Quality>,
+    chunks: Vec<String>,
+    lease_age: Duration,
+}
+
+#[async_trait]
+impl Recorders for TaskRunner {
+    async fn record(&self, event: &RecorderEvent, invocation: &Invocation) -> Result<Value, String> {
+        let told = |status: &str| Ok(json!({"TaskID": event.task, "Status": status}));
+        match self.perform(event, invocation).await {
+            Ok(status) => told(status.word()),
+            // Events come twice, and late: somebody works on it, or nothing is left to do.
+            Err(ChangeError::Unknown(_) | ChangeError::Refused(_)) => told("not ours"),
+            Err(error @ (ChangeError::Store(_) | ChangeError::Contended(_))) => {
+                tracing::error!(task_id = event.task, error = %super::chain(&error), "task cannot be worked on");
+                Err(super::chain(&error))
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<Value, String> {
+        self.find_orphans().await.map(|found| json!({"Orphans": found})).map_err(|e| super::chain(&e))
+    }
+}
+
+impl TaskRunner {
+    /// Recorders that record with `studio`.
+    pub fn new(
+        platform: Platform,
+        studio: Arc<dyn Studio>,
+        announcer: Arc<dyn Announcer>,
+        config: RunnerConfig,
+    ) -> Self {
+        Self { platform, studio, announcer, config }
+    }
+
+    #[tracing::instrument(skip_all, fields(task_id = event.task, request_id = invocation.id, generation))]
+    async fn perform(&self, event: &RecorderEvent, invocation: &Invocation) -> Result<Status, ChangeError> {
+        let retried = self.platform.retries.load(Ordering::Relaxed);
+        let (holder, record, joined) = match event.generation {
+            Some(generation) => Holder::join(&self.platform, &event.task, generation).await?,
+            None => {
+                let (holder, record) = Holder::claim(&self.platform, &event.task).await?;
+                (holder, record, Joined::Holder)
+            }
+        };
+        let generation = record.generation + u32::from(joined == Joined::Successor);
+        tracing::Span::current().record("generation", generation);
+        tracing::info!(status = record.status.word(), ?joined, "task taken");
+        let status = record.status;
+        if joined == Joined::Holder && status == Status::Callback {
+            return self.announce(&holder, &record).await;
+        }
+        let product = match self.produce(&holder, record.clone(), joined, invocation).await? {
+            Share::Over(product) => *product,
+            Share::HandedOn => return Ok(status),
+        };
+        let place = place(&record);
+        let videos: Vec<Video> = product.saved.iter().map(|saved| self.video(&record, &place, saved)).collect();
+        let written = holder
+            .persist(PATIENCE, |task, now| {
+                task.deliver(StatusEvent::Uploading, now)?;
+                task.result.failure = product.failure.clone();
+                task.result.videos = videos.clone();
+                let length = videos.iter().map(|v| v.file_duration).sum();
+                task.result.quality = task.total(product.quality.clone(), length);
+                (task.measured, task.measuring) = (None, None);
+                task.result.billed_gb_seconds += self.billed(invocation);
+                match task.order.callback_url {
+                    Some(_) => task.announce(now),
+                    None => task.end(now),
+                }
+            })
+            .await?;
+        if !self.config.keep_chunks {
+            remove(&*self.chunks(&record), &product.chunks).await;
+        }
+        if self.config.metrics {
+            let measured = Measured {
+                uploads: product.chunks.len() as u64,
+                retries: self.platform.retries.load(Ordering::Relaxed) - retried,
+                lease_age_ms: product.lease_age.as_millis() as u64,
+            };
+            println!("{}", metrics::line(&written, measured, self.platform.clock.now()));
+        }
+        tracing::info!(
+            videos = written.result.videos.len(),
+            failure = ?written.result.failure.as_ref().map(|f| f.code),
+            "task delivered"
+        );
+        match written.status {
+            Status::Callback => self.announce(&holder, &written).await,
+            status => Ok(status),
+        }
+    }
+
+    /// Announces a result that is written down, and ends the task.
+    async fn announce(&self, holder: &Holder, record: &TaskRecord) -> Result<Status, ChangeError> {
+        let told = holder.holding(self.announcer.announce(record)).await?;
+        if let Err(message) = &told {
+            tracing::error!(message, "callback failed");
+        }
+        let ended = holder.persist(PATIENCE, |task, now| {
+            if let Err(message) = &told {
+                // What went wrong before is what the caller has to know.
+                let failure = Failure { code: FailureCode::CallbackFailed, message: message.clone() };
+                task.result.failure.get_or_insert(failure);
+            }
+            task.end(now)
+        });
+        Ok(ended.await?.status)
+    }
+
+    /// What the invocation has cost so far, GB·s.
+    fn billed(&self, invocation: &Invocation) -> f64 {
+        self.config.memory_mb.map_or(0.0, |mb| f64::from(mb) / 1024.0 * invocation.began.elapsed().as_secs_f64())
+    }
+
+    fn chunks(&self, record: &TaskRecord) -> Arc<dyn ChunkStore> {
+        let mounted = self.platform.mounted.as_ref().filter(|_| record.order.storage != Some(StorageType::Cos));
+        Arc::clone(mounted.unwrap_or(&self.platform.chunks))
+    }
+
+    async fn find_orphans(&self) -> Result<usize, StoreError> {
+        let now = self.platform.clock.now();
+        let (mut after, mut found) = (None, 0);
+        loop {
+            let page = self.platform.tasks.list(Shelf::Running, SWEEP_PAGE, after.as_ref(), now).await?;
+            for task in page.records.iter().filter(|t| t.orphaned(now, START_GRACE_MS)) {
+                tracing::warn!(task_id = task.id, "nobody works on this task; asking for a recorder");
+                self.platform.continuation.invoke(&RecorderEvent { task: task.id.clone(), generation: None }).await?;
+                found += 1;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn failed(code: FailureCode, message: String) -> Product {
+    Product {
+        saved: None,
+        failure: Some(Failure { code, message }),
+        quality: None,
+        chunks: Vec::new(),
+        lease_age: Duration::ZERO,
+    }
+}

@@ -1,0 +1,146 @@
+//! From one generation to the next: by arrangement, or because one was lost.
+
+use super::super::quality::{Gap, GapReason, MAX_GAPS, Quality};
+use super::super::relay::{Relay, RelayEvent, Switch};
+use super::super::timeline::seconds;
+use super::{Anchor, Lease, Refused, TaskRecord};
+
+/// As what an invocation that was asked for may work on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// It holds it.
+    Holder,
+    /// It gets ready to.
+    Successor,
+}
+
+impl TaskRecord {
+    /// A generation begins, and holds the task.
+    pub(super) fn begin(&mut self, lease: Lease) {
+        self.generation += 1;
+        self.lease = Some(lease);
+        self.relay = Relay::default();
+        self.over();
+    }
+
+    /// Nobody measures any more: what was told last counts.
+    fn over(&mut self) {
+        if let Some(last) = self.measuring.take() {
+            self.measured.get_or_insert_default().absorb(last);
+        }
+    }
+
+    /// Somebody who was asked for as `generation`. Events come twice, and late: only the first finds anything to do.
+    pub fn join(&mut self, owner: &str, generation: u32, now: u64, lease_ms: u64) -> Result<Joined, Refused> {
+        let ours = |lease: &Option<Lease>| lease.as_ref().is_some_and(|l| l.owner == owner);
+        if ours(&self.lease) {
+            return Ok(Joined::Holder);
+        }
+        if self.generation >= generation {
+            return Err(Refused::Leased);
+        }
+        match &self.lease {
+            Some(lease) if lease.expires > now => {
+                self.relay(RelayEvent::Join(owner), now, lease_ms)?;
+                Ok(Joined::Successor)
+            }
+            Some(_) | None => self.claim(owner, now, lease_ms).map(|()| Joined::Holder),
+        }
+    }
+
+    /// Something happens to the relay.
+    pub fn relay(&mut self, event: RelayEvent<'_>, now: u64, lease_ms: u64) -> Result<(), Refused> {
+        self.relay = self.relay.next(event, now, lease_ms)?;
+        Ok(())
+    }
+
+    /// The successor can go on from `switch`, which it worked out from `from`: refused if the recording has moved meanwhile.
+    pub fn ready(&mut self, owner: &str, switch: Switch, from: Anchor, now: u64, lease_ms: u64) -> Result<(), Refused> {
+        let slot = self.order.rate.slot();
+        let still = |a: &Anchor| {
+            a.paused == from.paused
+                && from.ahead(a.recorded.cast_signed(), a.wall_us).unsigned_abs() <= slot
+                && a.paused == (switch == Switch::Paused)
+        };
+        match &self.anchor {
+            Some(anchor) if still(anchor) => self.relay(RelayEvent::Ready(owner, switch), now, lease_ms),
+            Some(_) | None => Err(Refused::Moved),
+        }
+    }
+
+    /// What a successor got ready for is not so any more.
+    pub(super) fn moved(&mut self) {
+        if let Ok(relay) = self.relay.next(RelayEvent::Moved, 0, 0) {
+            self.relay = relay;
+        }
+    }
+
+    /// Capture ended at `end` so that another generation can go on from segment `first`. The successor holds the task if it
+    /// is there, otherwise nobody does. `short`: see the field. Says whether somebody holds it.
+    pub fn hand_over(&mut self, end: Anchor, first: u64, short: u64, now: u64) -> bool {
+        self.anchor = Some(end);
+        self.short += short;
+        self.handed_over = true;
+        self.lease = None;
+        let successor = self.relay.alive(now).map(|(owner, expires)| Lease { owner: owner.into(), expires });
+        self.over();
+        match successor {
+            Some(lease) => {
+                self.begin(lease);
+                self.seams.cut(first, self.generation);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The holder was lost, and its successor is there already: it goes on from segment `first`, the one after those that
+    /// are kept.
+    pub fn take_over(&mut self, owner: &str, first: u64, now: u64, lease_ms: u64) -> Result<(), Refused> {
+        if self.relay.owner() != Some(owner) {
+            return self.held_by(owner);
+        }
+        match &self.lease {
+            Some(lease) if lease.expires > now => return Err(Refused::Leased),
+            Some(_) => self.crashes += 1,
+            None => {}
+        }
+        self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
+        self.seams.cut(first, self.generation);
+        Ok(())
+    }
+
+    /// The recorder is up where another was before: what lies between is missing.
+    pub fn resumed(&mut self, at: Anchor) -> Result<(), Refused> {
+        let before = self.anchor;
+        self.capturing(at)?;
+        let handed_over = std::mem::take(&mut self.handed_over);
+        let reason = if handed_over { GapReason::HandOver } else { GapReason::RecorderLost };
+        if let Some(before) = before {
+            let wall_us = if before.paused { 0 } else { at.wall_us.wrapping_sub(before.wall_us).cast_signed() };
+            let duration = seconds(before.recorded) - seconds(at.recorded) + wall_us as f64 / 1e6;
+            // Less than a picture is none: clocks of two machines may be as far apart.
+            if duration > seconds(self.order.rate.slot()) && self.gaps.len() < MAX_GAPS {
+                self.gaps.push(Gap { start: seconds(at.recorded), duration, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// What all generations have measured, `last` being that of the one at work, for a file of so many seconds.
+    pub fn total(&self, last: Option<Quality>, length: f64) -> Option<Quality> {
+        let mut total = self.measured.clone();
+        if let Some(last) = last.or_else(|| self.measuring.clone()) {
+            total.get_or_insert_default().absorb(last);
+        }
+        total.map(|mut total| {
+            total.gaps.extend(&self.gaps);
+            total.gaps.sort_by(|a, b| a.start.total_cmp(&b.start));
+            total.frame_rate = match length > 0.0 {
+                true => (total.frames_delivered as f64 / length * 100.0).round() / 100.0,
+                false => 0.0,
+            };
+            total
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Recordings that outlive their invocation: the next one records along before it goes on, and the seam does not show.
+//! `PANOREC_SOAK=1` (as `make soak` sets it) makes twenty seams of what is otherwise two.
+
+use crate::checks;
+use crate::gateway::Gateway;
+use crate::judge::Evidence;
+use crate::run::Stage;
+use serde_json::{Value, json};
+use std::thread;
+use std::time::Duration;
+
+/// Between successive pictures at a seam, frame intervals: the promise.
+const SEAM_FRAMES: f64 = 2.0;
+/// Page clock and time stamps are whole milliseconds, and a slot is not.
+const ROUNDING_MS: f64 = 2.0;
+/// A hole of the sound that is shorter is one AAC frame at most: the promise.
+const HOLE_SECONDS: f64 = 0.0214;
+/// Where a hole counts for the seam's: the sink of the new page has settled long before.
+const BESIDE_SECONDS: f64 = 0.5;
+/// A/V offset in front of a seam and behind it, ms apart on a busy machine.
+const OFFSET_APART_MS: f64 = 40.0;
+
+fn seams_wanted() -> usize {
+    #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
+    let soak = std::env::var_os("PANOREC_SOAK").is_some();
+    if soak { 20 } else { 2 }
+}
+
+/// The finished file, which must be whole.
+fn evidence(gateway: &Gateway, done: &Value) -> Evidence {
+    let video = &done["Result"]["Videos"][0];
+    let file = gateway.download(video["FileURL"].as_str().unwrap());
+    let e = Evidence::of(&file).unwrap();
+    checks::container_of(&file, &e);
+    checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
+    e
+}
+
+/// File positions at which the page is another browser's: each time it is loaded it shows so.
+fn seams(e: &Evidence) -> Vec<f64> {
+    let coded = e.coded();
+    coded.windows(2).filter(|w| w[1].1.stage != w[0].1.stage).map(|w| w[1].0).collect()
+}
+
+/// Steps of the page's clock against the file's, ms: position, and by how much more the page's went on.
+fn steps(e: &Evidence) -> Vec<(f64, f64)> {
+    let wall = |w: &[(f64, crate::judge::code::Code)]| f64::from(w[1].1.wall_ms) - f64::from(w[0].1.wall_ms);
+    // The clock in the code begins anew once in a while.
+    e.coded().windows(2).map(|w| (w[1].0, wall(w))).filter(|(_, step)| step.abs() < 60_000.0).collect()
+}
+
+/// At each seam the page's clock goes on by two pictures at most, and never back; on a machine where pages draw later than
+/// that elsewhere in the file, by no more than they do.
+fn picture_goes_on(e: &Evidence, seams: &[f64]) {
+    let at_seam = |at: f64| seams.iter().any(|s| (s - at).abs() < 0.001);
+    let (at, elsewhere): (Vec<_>, Vec<_>) = steps(e).into_iter().partition(|(at, _)| at_seam(*at));
+    let usual = elsewhere.iter().map(|(_, step)| *step).fold(0.0, f64::max);
+    let allowed = (SEAM_FRAMES * 1000.0 / 30.0).max(usual) + ROUNDING_MS;
+    assert_eq!(at.len(), seams.len());
+    for (at, step) in at {
+        assert!((0.0..=allowed).contains(&step), "the page's clock steps by {step} ms at the seam at {at} s");
+    }
+}
+
+fn sound_goes_on(e: &Evidence, seams: &[f64]) {
+    let holes = e.bed_holes.as_ref().expect("the bed tone is missing");
+    let beside = |at: f64| seams.iter().any(|s| (s - at).abs() < BESIDE_SECONDS);
+    let torn: Vec<_> = holes.iter().filter(|(at, length)| beside(*at) && *length > HOLE_SECONDS).collect();
+    assert!(torn.is_empty(), "{torn:?} at the seams {seams:?}");
+}
+
+#[test]
+fn a_recording_goes_on_beyond_its_invocation_and_nobody_sees_where() {
+    let stage = Stage::new();
+    let gateway = Gateway::start(&stage, &["--invocation-timeout", "30s"], &[]);
+    let task = gateway.record("room.html", json!({}));
+    gateway.until(&task, "recording");
+    let wanted = seams_wanted();
+    // Each is asked for when half of the one before is over.
+    gateway.until_asked("room.html", wanted + 1);
+    while gateway.recorders().len() > 1 {
+        thread::sleep(Duration::from_millis(200));
+    }
+    thread::sleep(Duration::from_secs(3));
+    gateway.good("Stop", json!({"TaskID": task}));
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let quality = &done["Result"]["Quality"];
+    assert_eq!(quality["Gaps"], json!([]), "{quality}");
+    let e = evidence(&gateway, &done);
+    let seams = seams(&e);
+    assert!(seams.len() >= wanted, "{seams:?}");
+    assert_eq!(quality["Generations"].as_u64().unwrap() as usize, seams.len() + 1);
+    picture_goes_on(&e, &seams);
+    sound_goes_on(&e, &seams);
+    let last = *seams.last().unwrap();
+    let (before, after) =
+        (checks::offset_between(&e, 0.0, seams[0]), checks::offset_between(&e, last, e.probe.duration));
+    assert!((before - after).abs() < OFFSET_APART_MS, "{before} ms in front of the seams, {after} ms behind them");
+    // What every generation delivered is counted, and nothing twice.
+    let delivered = quality["FramesDelivered"].as_f64().unwrap();
+    let coded = e.coded().len() as f64;
+    assert!((delivered - coded).abs() < 0.1 * coded, "{delivered} are said to be delivered, {coded} are there");
+    gateway.end();
+}
