@@ -30,14 +30,16 @@ impl TaskRecord {
         }
     }
 
-    /// Somebody who was asked for as `generation`. Events come twice, and late: only the first finds anything to do.
+    /// Somebody who was asked for as `generation`. Events come twice, and late: while somebody works on the task, only the first
+    /// finds anything to do.
     pub fn join(&mut self, owner: &str, generation: u32, now: u64, lease_ms: u64) -> Result<Joined, Refused> {
         let ours = |lease: &Option<Lease>| lease.as_ref().is_some_and(|l| l.owner == owner);
         if ours(&self.lease) {
             return Ok(Joined::Holder);
         }
         if self.generation >= generation {
-            return Err(Refused::Leased);
+            // Unless that one was lost: the platform delivers its event again then, as it does after a kill at the deadline.
+            return self.claim(owner, now, lease_ms).map(|()| Joined::Holder);
         }
         match &self.lease {
             Some(lease) if lease.expires > now => {
