@@ -85,6 +85,17 @@ fn a_lease_keeps_others_out_until_it_expires_and_fences_the_loser() {
 }
 
 #[test]
+fn an_event_that_comes_again_finds_something_to_do_only_when_its_generation_was_lost() {
+    let mut task = task();
+    task.claim("a", 1_000, 5_000).unwrap();
+    let generation = task.generation;
+    assert!(task.join("b", generation, 5_999, 5_000).is_err(), "it is at work");
+    assert_eq!(task.join("b", generation, 6_000, 5_000), Ok(Joined::Holder), "it was killed at its deadline");
+    assert_eq!((task.generation, task.crashes), (generation + 1, 1));
+    assert!(task.join("c", generation, 6_001, 5_000).is_err(), "and the third delivery is too many");
+}
+
+#[test]
 fn a_record_survives_being_stored() {
     let mut task = task();
     task.claim("a", 2_000, 10_000).unwrap();
