@@ -34,9 +34,9 @@ const CLOSING: Duration = Duration::from_secs(2);
 const SILENCE_PEAK: f32 = 0.0005;
 /// By how much sound is stamped later than it was played, as a share of a slot. A picture is stamped with the slot after
 /// the one it was drawn in, which is 0.85 slots after its commit on average. Measured by flashes and beeps at 30 frames
-/// a second without this: −31 ms for `<video>` and three of them, −12 ms for a WebRTC call; two thirds of a slot put
-/// both within ±10 ms.
-const SOUND_SHIFT: (u64, u64) = (2, 3);
+/// a second without this: −33 ms for pages that schedule WebAudio, 0 ms (−22 to +4) for `<video>`. Half a slot puts both
+/// within 20 ms.
+const SOUND_SHIFT: (u64, u64) = (1, 2);
 
 /// Name of the display's socket in the run directory (`WAYLAND_DISPLAY`).
 pub const DISPLAY: &str = "wayland-0";
