@@ -3,5 +3,7 @@
 
 mod faults;
 mod life;
+mod relay;
 pub mod studio;
+mod town;
 pub mod world;

@@ -23,6 +23,12 @@ impl TaskRecord {
         self.over();
     }
 
+    /// A generation ended without warning, even if it had only just been handed the task.
+    pub(super) fn lost(&mut self) {
+        self.crashes += 1;
+        self.handed_over = false;
+    }
+
     /// Nobody measures any more: what was told last counts.
     fn over(&mut self) {
         if let Some(last) = self.measuring.take() {
@@ -102,7 +108,7 @@ impl TaskRecord {
         }
         match &self.lease {
             Some(lease) if lease.expires > now => return Err(Refused::Leased),
-            Some(_) => self.crashes += 1,
+            Some(_) => self.lost(),
             None => {}
         }
         self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
