@@ -43,8 +43,8 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 	$(CARGO) test --release --locked --tests
 
 .PHONY: soak
-soak: setup ## what takes minutes: 10 min of recording, drift over 60 s
-	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e soak::
+soak: setup ## what takes minutes: 10 min of recording, drift over 60 s, 20 hand-overs
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- soak:: relay::
 
 .PHONY: bench
 bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it

@@ -4,6 +4,7 @@
 mod faults;
 mod life;
 mod relay;
+mod schedules;
 pub mod studio;
 mod town;
 pub mod world;

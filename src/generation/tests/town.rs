@@ -178,8 +178,9 @@ impl Past {
 
     /// File and gaps together are the time that was to be recorded. The unfinished segment at the end is not kept here.
     pub fn adds_up(&self, paused: Duration) {
-        let (Some(started), Some(stopped)) = (self.task.started, self.task.stopped) else { return };
-        let wanted = (stopped - started) as f64 / 1000.0 - paused.as_secs_f64();
+        let ended = self.task.canceled.or(self.task.stopped);
+        let (Some(started), Some(ended)) = (self.task.started, ended) else { return };
+        let wanted = (ended - started) as f64 / 1000.0 - paused.as_secs_f64();
         let missing: f64 = self.gaps().iter().map(|g| g.duration).sum();
         let there = self.length as f64 / 48_000.0 + missing;
         // At the end: a segment, the encoder, and the time to notice a Stop; this studio forgets the unfinished segment of a

@@ -133,6 +133,18 @@ impl TaskRecord {
         Ok(())
     }
 
+    /// Nobody records any more, and `kept` samples are what there is: what was to be recorded between them and the Stop is
+    /// missing. Listed once.
+    pub fn cut_short(&mut self, kept: u64, now: u64) {
+        let until_us = self.canceled.unwrap_or(now) * 1000;
+        let Some(before) = self.anchor.take() else { return };
+        let missing = before.position(until_us) - kept.cast_signed();
+        if missing > self.order.rate.slot().cast_signed() && self.gaps.len() < MAX_GAPS {
+            let duration = seconds(missing.cast_unsigned());
+            self.gaps.push(Gap { start: seconds(kept), duration, reason: GapReason::RecorderLost });
+        }
+    }
+
     /// What all generations have measured, `last` being that of the one at work, for a file of so many seconds.
     pub fn total(&self, last: Option<Quality>, length: f64) -> Option<Quality> {
         let mut total = self.measured.clone();
