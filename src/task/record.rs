@@ -254,7 +254,7 @@ impl TaskRecord {
             Some(lease) if lease.owner != owner && lease.expires > now => return Err(Refused::Leased),
             // A successor that is there goes on by itself.
             Some(_) | None if self.relay.alive(now).is_some() => return Err(Refused::Leased),
-            Some(_) => self.crashes += 1,
+            Some(_) => self.lost(),
             None => {}
         }
         self.begin(Lease { owner: owner.into(), expires: now + lease_ms });

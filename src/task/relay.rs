@@ -1,8 +1,8 @@
 //! The relay: how the next generation gets ready while the one that holds the task goes on recording. Pure.
 //!
 //! ```text
-//! idle ─call→ called ─join→ warming ⇄ ready ──→ the lease is its own (`TaskRecord::switch`, `TaskRecord::take_over`)
-//!   └───────────── fail, or call again once nobody is there ─────────────┘
+//! idle ─call→ called ─join→ warming ⇄ ready ──→ the lease is its own (`TaskRecord::hand_over`, `TaskRecord::take_over`)
+//!   failed ───┘ └──────────── fail ──┴────────┘   (and call again, once nobody has been heard of)
 //! ```
 //!
 //! The holder keeps the lease all along. Who joins holds the relay, under a token and an expiry of its own, and may record
@@ -14,6 +14,8 @@ use super::record::Refused;
 
 /// Times that one generation asks for a successor before it hands over without one.
 pub const MAX_CALLS: u32 = 4;
+/// From a successor that cannot go on to the next one, milliseconds: what ails its page may be over then.
+const AGAIN_MS: u64 = 3_000;
 
 /// From where the successor can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,11 @@ pub enum RelayState {
     /// Nobody was asked for.
     #[default]
     Idle,
+    /// One that was there cannot go on.
+    Failed {
+        /// When, unix milliseconds.
+        at: u64,
+    },
     /// An invocation was asked for.
     Called {
         /// When, unix milliseconds.
@@ -90,7 +97,7 @@ impl Relay {
     /// Token of the successor that is there, whether it has been heard of lately or not.
     pub fn owner(&self) -> Option<&str> {
         match &self.state {
-            RelayState::Idle | RelayState::Called { .. } => None,
+            RelayState::Idle | RelayState::Failed { .. } | RelayState::Called { .. } => None,
             RelayState::Warming { owner, .. } | RelayState::Ready { owner, .. } => Some(owner),
         }
     }
@@ -98,7 +105,7 @@ impl Relay {
     /// The same if it has been heard of lately, with the end of its claim.
     pub fn alive(&self, now: u64) -> Option<(&str, u64)> {
         match &self.state {
-            RelayState::Idle | RelayState::Called { .. } => None,
+            RelayState::Idle | RelayState::Failed { .. } | RelayState::Called { .. } => None,
             RelayState::Warming { owner, expires } | RelayState::Ready { owner, expires, .. } => {
                 (*expires > now).then_some((owner.as_str(), *expires))
             }
@@ -109,9 +116,11 @@ impl Relay {
     pub fn ready(&self, now: u64) -> Option<Switch> {
         match &self.state {
             RelayState::Ready { expires, switch, .. } if *expires > now => Some(*switch),
-            RelayState::Idle | RelayState::Called { .. } | RelayState::Warming { .. } | RelayState::Ready { .. } => {
-                None
-            }
+            RelayState::Idle
+            | RelayState::Failed { .. }
+            | RelayState::Called { .. }
+            | RelayState::Warming { .. }
+            | RelayState::Ready { .. } => None,
         }
     }
 
@@ -119,6 +128,7 @@ impl Relay {
     pub fn wants_call(&self, now: u64, patience_ms: u64) -> bool {
         let nobody = match &self.state {
             RelayState::Idle => true,
+            RelayState::Failed { at } => at + AGAIN_MS <= now,
             RelayState::Called { at } => at + patience_ms <= now,
             RelayState::Warming { expires, .. } | RelayState::Ready { expires, .. } => *expires <= now,
         };
@@ -127,10 +137,10 @@ impl Relay {
 
     /// The relay after an event, or why it is not possible.
     pub fn next(&self, event: RelayEvent<'_>, now: u64, lease_ms: u64) -> Result<Self, Refused> {
-        use RelayState::{Called, Idle, Ready, Warming};
+        use RelayState::{Called, Failed, Idle, Ready, Warming};
         let until = now + lease_ms;
         let state = match (event, &self.state) {
-            (RelayEvent::Call, Idle | Called { .. }) => Called { at: now },
+            (RelayEvent::Call, Idle | Failed { .. } | Called { .. }) => Called { at: now },
             (RelayEvent::Call, Warming { expires, .. } | Ready { expires, .. }) if *expires <= now => {
                 Called { at: now }
             }
@@ -138,7 +148,7 @@ impl Relay {
             (RelayEvent::Join(owner), Called { .. }) => Warming { owner: owner.into(), expires: until },
             // A claim whose answer was lost.
             (RelayEvent::Join(by), Warming { owner, .. } | Ready { owner, .. }) if by == owner => self.state.clone(),
-            (RelayEvent::Join(_), Idle | Warming { .. } | Ready { .. }) => return Err(Refused::Leased),
+            (RelayEvent::Join(_), Idle | Failed { .. } | Warming { .. } | Ready { .. }) => return Err(Refused::Leased),
             (RelayEvent::Renew(by), Warming { owner, .. }) if by == owner => {
                 Warming { owner: owner.clone(), expires: until }
             }
@@ -148,13 +158,18 @@ impl Relay {
             (RelayEvent::Ready(by, switch), Warming { owner, .. } | Ready { owner, .. }) if by == owner => {
                 Ready { owner: owner.clone(), expires: until, switch }
             }
-            (RelayEvent::Renew(_) | RelayEvent::Ready(..), Idle | Called { .. } | Warming { .. } | Ready { .. }) => {
+            (
+                RelayEvent::Renew(_) | RelayEvent::Ready(..),
+                Idle | Failed { .. } | Called { .. } | Warming { .. } | Ready { .. },
+            ) => {
                 return Err(Refused::Fenced);
             }
             (RelayEvent::Moved, Ready { owner, expires, .. }) => Warming { owner: owner.clone(), expires: *expires },
-            (RelayEvent::Moved, Idle | Called { .. } | Warming { .. }) => self.state.clone(),
-            (RelayEvent::Fail(by), Warming { owner, .. } | Ready { owner, .. }) if by == owner => Idle,
-            (RelayEvent::Fail(_), Idle | Called { .. } | Warming { .. } | Ready { .. }) => self.state.clone(),
+            (RelayEvent::Moved, Idle | Failed { .. } | Called { .. } | Warming { .. }) => self.state.clone(),
+            (RelayEvent::Fail(by), Warming { owner, .. } | Ready { owner, .. }) if by == owner => Failed { at: now },
+            (RelayEvent::Fail(_), Idle | Failed { .. } | Called { .. } | Warming { .. } | Ready { .. }) => {
+                self.state.clone()
+            }
         };
         let calls = self.calls + u32::from(event == RelayEvent::Call);
         Ok(Self { state, calls })

@@ -259,8 +259,11 @@ impl Watcher for Desk<'_> {
     }
 
     fn ready(&self, readiness: Option<Readiness>) {
-        self.told(|t| t.ready = readiness);
-        self.news.notify_one();
+        let before = self.told(|t| std::mem::replace(&mut t.ready, readiness));
+        // It is said with every look at the holder; what is the same as before waits for the next.
+        if before.map(|r| r.switch) != readiness.map(|r| r.switch) {
+            self.news.notify_one();
+        }
     }
 
     async fn finishing(&self, stopped: Stopped) -> Option<String> {

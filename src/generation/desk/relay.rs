@@ -95,7 +95,9 @@ impl Desk<'_> {
         let ready = self.told(|t| t.ready);
         let said = match &record.relay.state {
             RelayState::Ready { switch, .. } => Some(*switch),
-            RelayState::Idle | RelayState::Called { .. } | RelayState::Warming { .. } => None,
+            RelayState::Idle | RelayState::Failed { .. } | RelayState::Called { .. } | RelayState::Warming { .. } => {
+                None
+            }
         };
         if !renew && said == ready.map(|r| r.switch) {
             return Ok(false);
@@ -148,7 +150,7 @@ impl Desk<'_> {
 pub(in crate::generation) fn alignment(record: &TaskRecord) -> Option<Alignment> {
     let agreed = match &record.relay.state {
         RelayState::Ready { switch, .. } => Some(*switch),
-        RelayState::Idle | RelayState::Called { .. } | RelayState::Warming { .. } => None,
+        RelayState::Idle | RelayState::Failed { .. } | RelayState::Called { .. } | RelayState::Warming { .. } => None,
     };
     Some(Alignment { anchor: record.anchor?, segments: record.segments(), agreed })
 }

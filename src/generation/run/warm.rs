@@ -210,7 +210,7 @@ impl Run<'_> {
             self.part();
         }
         let Some(warm) = self.warm.take() else { return };
-        let wanted = warm.base.filter(|_| along).map(|base| own.first.wrapping_add_signed(-base));
+        let wanted = warm.base.filter(|_| along).and_then(|base| own.first.checked_add_signed(-base));
         let first = self.admission.own(own.first, wanted, warm.clean);
         self.first = first * segment;
         self.offset = own.segments.begin(own.first).cast_signed() - self.first.cast_signed();

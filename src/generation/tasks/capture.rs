@@ -55,7 +55,7 @@ impl TaskRunner {
         if record.status >= Status::Canceled || too_many {
             return match base {
                 0 => Ok(Product::default().into()),
-                _ => self.salvage(holder, &record).await.map(Share::from),
+                _ => self.salvage(holder, &record, base).await.map(Share::from),
             };
         }
         if base == 0 && record.crashes >= MAX_STARTS {
@@ -132,6 +132,15 @@ impl TaskRunner {
         }
         if desk.handing_over() && outcome.failure.is_none() {
             return self.hand_over(holder, outcome, invocation).await;
+        }
+        if outcome.end.is_none() && record.started.is_some() {
+            // It was to go on from there and never did.
+            let edit = |task: &mut TaskRecord, now| {
+                let first = task.seams.list().last().map_or(0, |s| s.first);
+                task.cut_short(task.segments().begin(first), now);
+                Ok(())
+            };
+            holder.persist(PATIENCE, edit).await?;
         }
         let made = match outcome.only_chunks || desk.handing_over() {
             true => holder.holding(self.assemble(&holder.look().await?.0)).await??,

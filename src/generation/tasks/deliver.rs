@@ -14,12 +14,22 @@ use crate::task::status::{Status, StatusEvent};
 
 impl TaskRunner {
     /// Makes the file of what a recorder left behind.
-    pub(super) async fn salvage(&self, holder: &Holder, record: &TaskRecord) -> Result<Product, ChangeError> {
+    pub(super) async fn salvage(
+        &self,
+        holder: &Holder,
+        record: &TaskRecord,
+        next: u64,
+    ) -> Result<Product, ChangeError> {
         let failure = (record.status < Status::Canceled).then(|| Failure {
             code: FailureCode::RetriesExhausted,
             message: "the recorder ended without warning; what it had recorded is kept".into(),
         });
-        let record = holder.persist(PATIENCE, |task, now| task.deliver(StatusEvent::Assembling, now)).await?;
+        let record = holder
+            .persist(PATIENCE, |task, now| {
+                task.cut_short(task.segments().begin(next), now);
+                task.deliver(StatusEvent::Assembling, now)
+            })
+            .await?;
         let made = holder.holding(self.assemble(&record)).await??;
         Ok(Product { failure: made.failure.clone().or(failure), ..made })
     }

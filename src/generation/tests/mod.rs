@@ -3,5 +3,8 @@
 
 mod faults;
 mod life;
+mod relay;
+mod schedules;
 pub mod studio;
+mod town;
 pub mod world;

@@ -31,8 +31,8 @@ const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 pub const SEGMENT: u64 = 102_400;
 /// Samples in a millisecond, which is what the world's clock counts.
 const MS: u64 = 48;
-/// From a segment's end to its coming out of the encoder.
-const ENCODER: Duration = Duration::from_millis(300);
+/// From a segment's end to its coming out of the encoder, milliseconds.
+const ENCODER_MS: u64 = 300;
 /// As for the real recorder: how far ahead a seam is chosen, and by how much two may disagree.
 const AHEAD: u64 = 72_000;
 const SLOT: u64 = 1600;
@@ -182,10 +182,14 @@ impl Player<'_> {
         let (mut out, mut kept) = (0, 0);
         loop {
             // The end of the segment that is being recorded, and the encoder's time after it.
-            let due = self.open.map(|(since, from)| {
-                let ms = ((out + 1) * SEGMENT - from).div_ceil(MS) + since;
-                Instant::now() + Duration::from_millis(ms.saturating_sub(self.clock.now())) + ENCODER
-            });
+            let next = (out + 1) * SEGMENT;
+            let due = match self.open {
+                Some((since, from)) => {
+                    let out = since + next.saturating_sub(from).div_ceil(MS) + ENCODER_MS;
+                    Some(Instant::now() + Duration::from_millis(out.saturating_sub(self.clock.now())))
+                }
+                None => (self.recorded >= next).then(Instant::now),
+            };
             tokio::select! {
                 biased;
                 command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
@@ -363,7 +367,7 @@ impl Player<'_> {
             warm.clean = self.recorded / SEGMENT;
             self.open = None;
         }
-        let wanted = warm.base.filter(|_| self.open.is_some()).map(|base| own.first.wrapping_add_signed(-base));
+        let wanted = warm.base.filter(|_| self.open.is_some()).and_then(|base| own.first.checked_add_signed(-base));
         let first = self.admission.own(own.first, wanted, warm.clean);
         self.first = first * SEGMENT;
         self.offset = own.segments.begin(own.first).cast_signed() - self.first.cast_signed();

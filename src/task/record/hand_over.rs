@@ -23,6 +23,12 @@ impl TaskRecord {
         self.over();
     }
 
+    /// A generation ended without warning, even if it had only just been handed the task.
+    pub(super) fn lost(&mut self) {
+        self.crashes += 1;
+        self.handed_over = false;
+    }
+
     /// Nobody measures any more: what was told last counts.
     fn over(&mut self) {
         if let Some(last) = self.measuring.take() {
@@ -104,7 +110,7 @@ impl TaskRecord {
         }
         match &self.lease {
             Some(lease) if lease.expires > now => return Err(Refused::Leased),
-            Some(_) => self.crashes += 1,
+            Some(_) => self.lost(),
             None => {}
         }
         self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
@@ -127,6 +133,18 @@ impl TaskRecord {
             }
         }
         Ok(())
+    }
+
+    /// Nobody records any more, and `kept` samples are what there is: what was to be recorded between them and the Stop is
+    /// missing. Listed once.
+    pub fn cut_short(&mut self, kept: u64, now: u64) {
+        let until_us = self.canceled.unwrap_or(now) * 1000;
+        let Some(before) = self.anchor.take() else { return };
+        let missing = before.position(until_us) - kept.cast_signed();
+        if missing > self.order.rate.slot().cast_signed() && self.gaps.len() < MAX_GAPS {
+            let duration = seconds(missing.cast_unsigned());
+            self.gaps.push(Gap { start: seconds(kept), duration, reason: GapReason::RecorderLost });
+        }
     }
 
     /// What all generations have measured, `last` being that of the one at work, for a file of so many seconds.

@@ -9,6 +9,7 @@ fn state(word: &str) -> RelayState {
     let expires = if word.ends_with('-') { NOW } else { NOW + 1 };
     match (word, word.as_bytes()[0]) {
         ("idle", _) => RelayState::Idle,
+        ("failed", _) => RelayState::Failed { at: NOW },
         ("called", _) => RelayState::Called { at: 1 },
         (_, b'w') => RelayState::Warming { owner, expires },
         _ => RelayState::Ready { owner, expires, switch: Switch::At(7) },
@@ -19,6 +20,7 @@ fn word(state: &RelayState) -> String {
     let over = |expires: u64| if expires <= NOW { "-" } else { "" };
     match state {
         RelayState::Idle => "idle".into(),
+        RelayState::Failed { .. } => "failed".into(),
         RelayState::Called { .. } => "called".into(),
         RelayState::Warming { owner, expires } => format!("w{owner}{}", over(*expires)),
         RelayState::Ready { owner, expires, switch: Switch::At(7) } => format!("r{owner}{}", over(*expires)),
@@ -28,13 +30,13 @@ fn word(state: &RelayState) -> String {
 
 /// Rows: events, of `a` where somebody does it; columns: states. `leased` and `fenced` are refusals; `R` is ready anew.
 const GOLDEN: &str = "
-    -       idle   called wa     wa-    wb     wb-    ra     ra-    rb     rb-
-    Call    called called leased called leased called leased called leased called
-    Join    leased wa     wa     wa-    leased leased ra     ra-    leased leased
-    Renew   fenced fenced wa     wa     fenced fenced ra     ra     fenced fenced
-    Ready   fenced fenced Ra     Ra     fenced fenced Ra     Ra     fenced fenced
-    Moved   idle   called wa     wa-    wb     wb-    wa     wa-    wb     wb-
-    Fail    idle   called idle   idle   wb     wb-    idle   idle   rb     rb-
+    -       idle   failed called wa     wa-    wb     wb-    ra     ra-    rb     rb-
+    Call    called called called leased called leased called leased called leased called
+    Join    leased leased wa     wa     wa-    leased leased ra     ra-    leased leased
+    Renew   fenced fenced fenced wa     wa     fenced fenced ra     ra     fenced fenced
+    Ready   fenced fenced fenced Ra     Ra     fenced fenced Ra     Ra     fenced fenced
+    Moved   idle   failed called wa     wa-    wb     wb-    wa     wa-    wb     wb-
+    Fail    idle   failed called failed failed wb     wb-    failed failed rb     rb-
 ";
 
 #[test]
@@ -67,9 +69,15 @@ fn every_state_and_event_does_what_the_table_says() {
 #[test]
 fn nobody_who_is_there_is_called_again_and_nobody_too_often() {
     let wants = |word: &str, calls| Relay { state: state(word), calls }.wants_call(NOW, 9_000);
-    for (word, expected) in
-        [("idle", true), ("called", true), ("wa", false), ("wa-", true), ("ra", false), ("ra-", true)]
-    {
+    for (word, expected) in [
+        ("idle", true),
+        ("failed", false),
+        ("called", true),
+        ("wa", false),
+        ("wa-", true),
+        ("ra", false),
+        ("ra-", true),
+    ] {
         assert_eq!(wants(word, 1), expected, "{word}");
         assert!(!wants(word, MAX_CALLS), "{word}");
     }
