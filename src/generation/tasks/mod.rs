@@ -179,7 +179,7 @@ impl TaskRunner {
     async fn announce(&self, holder: &Holder, record: &TaskRecord) -> Result<Status, ChangeError> {
         let told = holder.holding(self.announcer.announce(record)).await?;
         if let Err(message) = &told {
-            tracing::error!(message, "callback failed");
+            tracing::error!(reason = message, "callback failed");
         }
         let ended = holder.persist(PATIENCE, |task, now| {
             if let Err(message) = &told {
