@@ -34,8 +34,8 @@ const CLOSING: Duration = Duration::from_secs(2);
 const SILENCE_PEAK: f32 = 0.0005;
 /// By how much sound is stamped later than it was played, as a share of a slot. A picture is stamped with the slot after
 /// the one it was drawn in, which is 0.85 slots after its commit on average. Measured by flashes and beeps at 30 frames
-/// a second without this: −33 ms for pages that schedule WebAudio, 0 ms (−22 to +4) for `<video>`. Half a slot puts both
-/// within 20 ms.
+/// a second without this: −33 ms for pages that schedule WebAudio, −22 to +4 ms for `<video>`. Half a slot puts both within
+/// 20 ms.
 const SOUND_SHIFT: (u64, u64) = (1, 2);
 
 /// Name of the display's socket in the run directory (`WAYLAND_DISPLAY`).

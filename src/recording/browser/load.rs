@@ -32,8 +32,8 @@ const PAINTED: &str = "document.fonts.ready.then(() => new Promise((resolve) => 
 /// from then on every picture is shown one to three frames after its sound, which nothing tells the page. Only frames without a
 /// new picture work that off. So the page's script stands still for three frames, and goes on just after the next has begun,
 /// when every stage is free to draw at once. Sound against flash of `clock.html` and `animation.html` at 30 frames a second on a
-/// busy machine: −11, −44 or −78 ms without this, about a third of starts each; −11 ms with it at 12 of 13 starts, and −44 at
-/// the one that was held up later.
+/// busy machine: without this −11 ms at 15 of 29 starts, −44 at 13 and −78 at one; with it −11 at 12 of 13, and −44 at the one
+/// that was held up later.
 const CAUGHT_UP: &str = "new Promise((resolve) => { \
     let before = 0, interval = 100, left = 4; \
     const frame = (now) => { \

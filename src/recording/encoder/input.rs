@@ -4,8 +4,8 @@
 //! are the caller's: it calls from a thread of its own and keeps a bounded queue in front of it.
 //!
 //! A picture that does not fit into the pipe is lent to it, not copied: FFmpeg reads from the picture's own pages
-//! (vmsplice(2)), which saves a third of our own CPU on a class at 720p. It must stay as it is until it has been read, so
-//! it is kept until the next one is in the pipe as a whole.
+//! (vmsplice(2)): on a class at 720p the feeding thread takes 0.005 core instead of 0.012 to 0.017. It must stay as it is
+//! until it has been read, so it is kept until the next one is in the pipe as a whole.
 
 use super::Shared;
 use crate::task::spec::Size;
