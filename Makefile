@@ -33,13 +33,14 @@ record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... A
 
 # Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;
 # build scripts and proc macros are built once for all four commands; a dev profile beside it would build them, and
-# everything the tests run, twice, which on 2 cores costs more than the optimiser does.
+# everything the tests run, twice, which on 2 cores costs more than the optimiser does. Naming the examples makes rustdoc
+# resolve features with the tests' dependencies: without them it checked most crates once more, for two minutes.
 .PHONY: test
 test: setup ## format, lints, documentation, then unit, integration and end-to-end tests
 	@scripts/setup.sh test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items --lib --examples
 	$(CARGO) test --release --locked --tests
 
 # Without a sanitizer cargo-fuzz works with the toolchain that is there: what is fuzzed has no unsafe code of its own.
