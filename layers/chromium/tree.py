@@ -63,7 +63,7 @@ def libraries(stage):
     found = {}
     files = [p for p in stage.glob("**/*.so*") if p.exists() and not p.is_dir()]
     for path in sorted(files, key=lambda p: (len(p.parts), p)):
-        if "chromium" not in path.parts:
+        if "chromium" not in path.relative_to(stage).parts:
             found.setdefault(path.name, path)
     return found
 
