@@ -25,6 +25,17 @@ build: setup ## build target/release/panorec
 dist: setup ## build target/dist/panorec, the smallest and fastest, in minutes
 	$(CARGO) build --profile dist --locked --bin panorec
 
+# As `sam build` makes them. ARCH=arm64 works on any machine: nothing of them is run.
+ARCH ?= $(shell dpkg --print-architecture)
+.PHONY: layers
+layers: ## build the layers of a function into .tools/layers/release-ARCH, in minutes, and check their size with it
+	rm -rf .tools/layers/release-$(ARCH)
+	$(MAKE) -s -C layers/chromium build-ChromiumLayer ARCH=$(ARCH) \
+		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/chromium-$(ARCH)
+	$(MAKE) -s -C layers/ffmpeg build-FfmpegLayer ARCH=$(ARCH) \
+		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/ffmpeg-$(ARCH)
+	layers/check-size.sh .tools/layers/release-$(ARCH) $(wildcard target/dist/panorec target/release/panorec)
+
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record
 record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
@@ -53,8 +64,8 @@ fuzz: setup ## give the event parser any bytes, for FUZZ_SECONDS=60; the first b
 		-dict=fuzz/event.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: soak
-soak: setup ## what takes minutes: 10 min of recording, drift over 60 s, 20 hand-overs
-	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- soak:: relay::
+soak: setup ## what takes minutes: 10 min of recording, drift over 60 s, 20 hand-overs, 50 recordings in a jail
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- soak:: relay:: jail::
 
 .PHONY: bench
 bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
@@ -67,6 +78,11 @@ bench-service: setup ## what the service costs its callers while it records: lat
 	@scripts/setup.sh test
 	$(CARGO) build --release --locked --bin panorec --example serve
 	@python3 tests/bench/service.py $(ARGS)
+
+.PHONY: bench-jail
+bench-jail: setup ## cold and warm start and a class page with a small function's share, in the jail that stands for Lambda
+	@scripts/setup.sh test
+	$(CARGO) test --release --locked --test e2e -- --nocapture jail::
 
 .PHONY: profile
 profile: setup ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it

@@ -4,7 +4,7 @@
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
 #   test    servers that speak S3's and Lambda's protocols, Lambda's own emulator, and a library that verifies callbacks,
-#           into .tools/: what the tests hold panorec against
+#           into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the function
 #   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
 #
@@ -102,6 +102,9 @@ want_run() {
 }
 
 want_test() {
+    need_command bwrap bubblewrap
+    need_command zstd zstd
+    if ! layers_are_current; then need_pip; fi
     if ! s3_is_current || ! lambda_is_current || ! emulator_is_current || ! webhooks_are_current; then need_pip; fi
 }
 
@@ -152,6 +155,10 @@ emulator_is_current() {
 webhooks_are_current() {
     [[ -d $TOOLS/webhooks ]] && is_stamped "$WEBHOOKS_REQUIREMENTS" "$TOOLS/webhooks.stamp"
 }
+layers_are_current() {
+    [[ -d $TOOLS/layers/opt && -f $TOOLS/layers/stamp && $(<"$TOOLS/layers/stamp") == "$(layers_stamp)" ]]
+}
+layers_stamp() { find layers -type f ! -path '*/work/*' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1; }
 fuzz_is_current() {
     [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
 }
@@ -292,6 +299,20 @@ install_webhooks() {
     drop_work
 }
 
+# Compressed in seconds: what is deployed is the same, smaller (`make layers`). A version that Debian has dropped since must
+# not stop the tests; it stops a release.
+install_layers() {
+    say "building the layers into $TOOLS/layers/ (for the tests)"
+    local target work=$PWD/$TOOLS/layers
+    rm -rf "$TOOLS/layers/opt" "$TOOLS/layers/stamp"
+    for target in chromium:Chromium ffmpeg:Ffmpeg; do
+        UNPINNED=allowed make --no-print-directory -s -C "layers/${target%:*}" "build-${target#*:}Layer" \
+            ARTIFACTS_DIR="$work/opt" WORK="$work/${target%:*}" LEVEL=3 PYTHON="$python" >&2 9>&- </dev/null ||
+            die "the layer ${target%:*} cannot be built" "what was said stands above"
+    done
+    layers_stamp >"$TOOLS/layers/stamp"
+}
+
 install_fuzz() {
     say "building cargo-fuzz $CARGO_FUZZ into $TOOLS/"
     cargo install --quiet --root "$TOOLS" --locked --version "$CARGO_FUZZ" cargo-fuzz >&2 </dev/null 9>&- ||
@@ -323,6 +344,7 @@ main() {
                 lambda_is_current || install_lambda
                 emulator_is_current || install_emulator
                 webhooks_are_current || install_webhooks
+                layers_are_current || install_layers
                 ;;
             fuzz) fuzz_is_current || install_fuzz ;;
         esac

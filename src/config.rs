@@ -13,6 +13,9 @@ pub const CHROMIUM: &str = "PANOREC_CHROMIUM";
 /// `make setup` puts it for a build in `target/`), then `ffmpeg` on `PATH`.
 pub const FFMPEG: &str = "PANOREC_FFMPEG";
 
+/// How Chromium's processes come about, where Lambda refuses some ways: `zygote`, `in-process-gpu`, `single-process`, or
+/// `auto` for the first of them that draws a frame. Default: `auto` as a function, `zygote` elsewhere.
+pub const LAUNCH: &str = "PANOREC_LAUNCH";
 /// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`; `info` as a function.
 pub const LOG: &str = "PANOREC_LOG";
 /// DynamoDB table of the task records. Default: SQLite in the data directory.
@@ -47,6 +50,10 @@ const FUNCTION_MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 /// Set by the platform: version of the function. Only the runtime interface's client reads it, and panics without it.
 const FUNCTION_VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
 
+/// Whatever works.
+pub const AUTO: &str = "auto";
+/// Where Lambda puts what layers hold.
+const LAYERS: &str = "/opt";
 /// Debian's binary behind its wrapper script, which adds flags of its own.
 const DEBIAN_CHROMIUM: &str = "/usr/lib/chromium/chromium";
 
@@ -93,6 +100,32 @@ pub fn ffmpeg_path() -> Result<PathBuf, MissingTool> {
         return if is_program(&path) { Ok(path) } else { Err(missing(format!(" at {}", path.display()))) };
     }
     beside_us("ffmpeg").or_else(|| on_path("ffmpeg")).ok_or_else(|| missing(" on PATH".into()))
+}
+
+/// The directory that a layer brought to a function, if it did and no other program is named.
+pub fn layer(name: &str, unless: &str, index: &str) -> Option<PathBuf> {
+    let layer = Path::new(LAYERS).join(name);
+    (is_function() && given(unless).is_none() && layer.join(index).is_file()).then_some(layer)
+}
+
+/// How Chromium is to be started, if it is said: one of `words`, or `auto`.
+pub fn launch(words: &[&'static str]) -> Result<Option<&'static str>, BadSetting> {
+    let text = given(LAUNCH).map(|v| v.to_string_lossy().into_owned());
+    read_launch(text.as_deref(), words)
+}
+
+fn read_launch(text: Option<&str>, words: &[&'static str]) -> Result<Option<&'static str>, BadSetting> {
+    match text {
+        None => Ok(None),
+        Some(AUTO) => Ok(Some(AUTO)),
+        Some(text) => match words.iter().find(|word| **word == text) {
+            Some(word) => Ok(Some(word)),
+            None => {
+                let reason = format!("`{text}` is no way to start Chromium; take {}, or {AUTO}", words.join(", "));
+                Err(BadSetting { variable: LAUNCH, reason })
+            }
+        },
+    }
 }
 
 /// What is logged; `default` is a level.
@@ -307,6 +340,16 @@ mod tests {
         }
         let odd: Vec<_> = all.iter().map(|(n, v)| (*n, if *n == FUNCTION_MEMORY { "2 GB" } else { v })).collect();
         assert!(with(&odd).unwrap_err().to_string().contains("megabytes"));
+    }
+
+    #[test]
+    fn a_way_to_start_chromium_is_one_of_those_there_are() {
+        let words = ["zygote", "single-process"];
+        assert_eq!(read_launch(None, &words), Ok(None));
+        assert_eq!(read_launch(Some("auto"), &words), Ok(Some(AUTO)));
+        assert_eq!(read_launch(Some("zygote"), &words), Ok(Some("zygote")));
+        let message = read_launch(Some("Zygote"), &words).unwrap_err().to_string();
+        assert!(message.starts_with(LAUNCH) && message.contains("take zygote, single-process, or auto"), "{message}");
     }
 
     #[test]

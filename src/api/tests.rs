@@ -35,7 +35,7 @@ fn platform() -> Platform {
 }
 
 fn service(platform: &Platform) -> Service {
-    let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
+    let tools = Tools::none();
     let config = RunnerConfig {
         tools,
         allow_addresses: Vec::new(),

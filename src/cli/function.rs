@@ -8,7 +8,7 @@ use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::world;
+use super::{tools, world};
 use crate::api::Service;
 use crate::config;
 use crate::generation::Invocation;
@@ -29,12 +29,20 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Layers are unpacked from here on, whatever the first event is: it comes at once, or the environment waits for it.
+    let tools = match tools::find() {
+        Ok(tools) => tools,
+        Err(error) => {
+            tracing::error!(error, "cannot record");
+            return ExitCode::FAILURE;
+        }
+    };
     let service: Arc<OnceCell<Service>> = Arc::default();
     let handler = service_fn(move |event: LambdaEvent<Value>| {
-        let (service, settings) = (Arc::clone(&service), Arc::clone(&settings));
+        let (service, settings, tools) = (Arc::clone(&service), Arc::clone(&settings), tools.clone());
         async move {
             // Made with the first event: being ready for it comes first.
-            let service = service.get_or_try_init(|| world::in_the_cloud(&settings)).await?;
+            let service = service.get_or_try_init(|| world::in_the_cloud(&settings, tools)).await?;
             service.answer(&event.payload, &invocation(&event.context)).await.map_err(lambda_runtime::Error::from)
         }
     });

@@ -7,6 +7,7 @@ mod invoke;
 mod record;
 mod serve;
 mod terminal;
+mod tools;
 mod values;
 mod world;
 

@@ -13,8 +13,7 @@ use tokio::sync::mpsc;
 
 use super::terminal::ProgressLine;
 use super::values;
-use crate::config;
-use crate::generation::{self, Admission, Command, Job, Outcome, Progress, Stopped, Timings, Tools, Watcher};
+use crate::generation::{self, Admission, Command, Job, Outcome, Progress, Stopped, Timings, Watcher};
 use crate::platform::local::{DirectoryChunkStore, GrowingFile};
 use crate::task::course::Anchor;
 use crate::task::failure::{Failure, FailureCode};
@@ -137,10 +136,7 @@ struct Prepared {
 
 /// Looks for everything that can be missing before anything is started.
 fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
-    let tools = Tools {
-        chromium: config::chromium_path().map_err(|e| e.to_string())?,
-        ffmpeg: config::ffmpeg_path().map_err(|e| e.to_string())?,
-    };
+    let tools = super::tools::find()?;
     let target = GrowingFile::create(&args.output, args.overwrite).map_err(|e| generation::chain(&e))?;
     let work = work_dir(&args.output);
     let chunks = DirectoryChunkStore::new(&work).map_err(|e| generation::chain(&e))?;

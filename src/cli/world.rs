@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::values;
+use super::{tools, values};
 use crate::api::{Defaults, Service, ServiceConfig, task_json};
 use crate::config::{self, Settings};
 use crate::delivery::callback::Callback;
@@ -59,7 +59,7 @@ pub fn recordings_dir(data: &Path) -> PathBuf {
 }
 
 /// The service of a function: everything is in the cloud.
-pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
+pub async fn in_the_cloud(settings: &Settings, tools: Tools) -> Result<Service, String> {
     let missing = |name: &str, what: &str| format!("{name} is not set; set it to the name of {what}");
     let table = settings.table.as_deref().ok_or_else(|| missing(config::TABLE, "the DynamoDB table"))?;
     let bucket = settings.bucket.as_deref().ok_or_else(|| missing(config::BUCKET, "the bucket for recordings"))?;
@@ -68,7 +68,7 @@ pub async fn in_the_cloud(settings: &Settings) -> Result<Service, String> {
     let (chunks, recordings) = buckets(&aws, settings, bucket)?;
     let tasks = Arc::new(DynamoTaskStore::new(&aws, table));
     let continuation = Arc::new(LambdaContinuation::new(&aws, function));
-    service(Stores { tasks, chunks, recordings, continuation }, settings, &[])
+    service(Stores { tasks, chunks, recordings, continuation }, tools, settings, &[])
 }
 
 /// The service of a laptop; stores that are named in the cloud are there.
@@ -95,7 +95,8 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
     };
     let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
     let continuation = Arc::new(ChildContinuation::new(exe, args.again(&data), None));
-    service(Stores { tasks, chunks, recordings, continuation }, settings, &args.allow_addresses)
+    let tools = tools::find()?;
+    service(Stores { tasks, chunks, recordings, continuation }, tools, settings, &args.allow_addresses)
 }
 
 type Buckets = (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>);
@@ -121,7 +122,7 @@ struct Stores {
     continuation: Arc<dyn Continuation>,
 }
 
-fn service(stores: Stores, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
+fn service(stores: Stores, tools: Tools, settings: &Settings, allowed: &[ipnet::IpNet]) -> Result<Service, String> {
     let retries = Arc::default();
     let mounted = match &settings.mount {
         Some(mount) => {
@@ -138,10 +139,6 @@ fn service(stores: Stores, settings: &Settings, allowed: &[ipnet::IpNet]) -> Res
         continuation: Arc::new(Retrying::new(stores.continuation, &retries)),
         clock: Arc::new(SystemClock),
         retries,
-    };
-    let tools = Tools {
-        chromium: config::chromium_path().map_err(|e| e.to_string())?,
-        ffmpeg: config::ffmpeg_path().map_err(|e| e.to_string())?,
     };
     let runner = RunnerConfig {
         tools,

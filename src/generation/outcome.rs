@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::media::{Made, MediaEnd, MediaError};
 use super::page::PageError;
 use super::record::Watcher;
+use crate::recording::bundle::BundleError;
 use crate::recording::capture::{CaptureCounts, CaptureEnd, CaptureError};
 use crate::recording::encoder::EncoderError;
 use crate::task::course::{Anchor, micros};
@@ -90,6 +91,8 @@ pub(super) enum Trouble {
     Encoder(#[from] EncoderError),
     #[error(transparent)]
     Media(#[from] MediaError),
+    #[error("a program of the layers is not there")]
+    Bundle(#[from] std::sync::Arc<BundleError>),
     #[error("the page did not call startRecord() within {0:?}; give it longer with --ready-timeout")]
     NotReady(Duration),
     #[error("the page crashed {0} times in a row")]
@@ -108,7 +111,9 @@ impl Trouble {
             Self::NotReady(_) => FailureCode::PageNotReady,
             Self::Crashing(_) => FailureCode::PageCrashed,
             Self::Media(_) => FailureCode::UploadFailed,
-            Self::Page(_) | Self::Capture(_) | Self::Encoder(_) | Self::RunDir { .. } => FailureCode::InternalErr,
+            Self::Page(_) | Self::Capture(_) | Self::Encoder(_) | Self::Bundle(_) | Self::RunDir { .. } => {
+                FailureCode::InternalErr
+            }
         };
         Failure { code, message: super::chain(self) }
     }

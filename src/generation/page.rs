@@ -1,6 +1,6 @@
 //! The page of a recording: browser, network guard, load and first paint as one step, and again after a crash.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::recording::browser::{
-    Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform, Sandbox,
+    Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform,
 };
 use crate::recording::capture::{DISPLAY, sound_socket};
 use crate::recording::process::Guard;
+use crate::recording::program::ReadyChromium;
 use crate::task::spec::RecordingSpec;
 
 /// Why a page is not there.
@@ -58,20 +59,21 @@ impl Stage {
     /// Starts the network guard; browsers come later.
     pub async fn new(
         spec: &RecordingSpec,
-        chromium: PathBuf,
+        chromium: ReadyChromium,
         guard: &Arc<Guard>,
         run_dir: &Path,
     ) -> Result<Self, PageError> {
         let egress = Egress::start(spec.allow_addresses.clone()).await.map_err(PageError::Egress)?;
         let config = BrowserConfig {
-            chromium,
+            chromium: chromium.path,
             size: spec.size,
             run_dir: run_dir.to_path_buf(),
             platform: Platform::Wayland { display: DISPLAY.into() },
             pulse_socket: sound_socket(run_dir),
             user_agent: spec.user_agent.clone(),
-            sandbox: Sandbox::Auto,
-            environment: Vec::new(),
+            sandbox: chromium.sandbox,
+            tiers: chromium.tiers,
+            environment: chromium.environment,
             extra_flags: Vec::new(),
         };
         Ok(Self { url: spec.url.clone(), config, egress, guard: Arc::clone(guard) })

@@ -3,7 +3,6 @@
 //! Sets the parts up, lets [`run`](super::run) drive them, and takes them down in the order in which nothing is lost:
 //! capture first, then the browser, then the writer, then the file.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::platform::{ChunkStore, HeadLastObject};
 use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::Guard;
+use crate::recording::program::{Chromium, Program};
 use crate::task::course::Anchor;
 use crate::task::spec::RecordingSpec;
 use crate::task::timeline::seconds;
@@ -27,9 +27,19 @@ use crate::task::timeline::seconds;
 #[derive(Debug, Clone)]
 pub struct Tools {
     /// Chromium.
-    pub chromium: PathBuf,
+    pub chromium: Chromium,
     /// FFmpeg.
-    pub ffmpeg: PathBuf,
+    pub ffmpeg: Program,
+}
+
+#[cfg(test)]
+impl Tools {
+    /// For studios that start nothing.
+    pub fn none() -> Self {
+        use crate::recording::browser::{Sandbox, Tier, Tiers};
+        let (program, tiers) = (Program::installed(""), Tiers::only(Tier::Zygote));
+        Self { chromium: Chromium { program: program.clone(), sandbox: Sandbox::Off, tiers }, ffmpeg: program }
+    }
 }
 
 /// Who wants to know how a recording goes.
@@ -151,11 +161,13 @@ async fn set_up(
     let run_dir = tempfile::Builder::new().prefix("panorec-").tempdir().map_err(in_temp)?;
     let guard = Guard::start(None).map_err(in_temp)?;
     guard.watch_dir(run_dir.path());
-    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg: tools.ffmpeg, start: 0, in_step_with };
+    let ffmpeg = tools.ffmpeg.ready().await?;
+    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with };
     let capture = Capture::start(&config, spec, &guard, move |output| {
         // The receiver outlives the encoder.
         let _ = outputs.blocking_send(output);
     })?;
-    let stage = Stage::new(spec, tools.chromium, &guard, run_dir.path()).await?;
+    let chromium = tools.chromium.ready().await?;
+    let stage = Stage::new(spec, chromium, &guard, run_dir.path()).await?;
     Ok(Parts { capture, stage, _run_dir: run_dir })
 }

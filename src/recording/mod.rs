@@ -1,6 +1,7 @@
 //! Page to segments: browser, display, sound and encoder of one generation.
 
 pub mod browser;
+pub mod bundle;
 pub mod cadence;
 pub mod capture;
 pub mod clock;
@@ -8,4 +9,5 @@ pub mod display;
 pub mod encoder;
 pub mod priority;
 pub mod process;
+pub mod program;
 pub mod sound;

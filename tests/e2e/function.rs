@@ -22,16 +22,22 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How often waits look.
 const STEP: Duration = Duration::from_millis(50);
-const DOMAIN: &str = "cdn.example.com";
+pub const DOMAIN: &str = "cdn.example.com";
 
-fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
+/// Whether somebody listens there.
+pub fn listens(endpoint: &str) -> Result<(), String> {
+    let address = endpoint.strip_prefix("http://").unwrap();
+    std::net::TcpStream::connect(address).map(drop).map_err(|e| e.to_string())
+}
+
 /// The emulator with the function in it: one invocation at a time, each waited for.
-struct Emulator {
-    server: Server,
-    watch: Watch,
+pub struct Emulator {
+    pub server: Server,
+    pub watch: Watch,
 }
 
 impl Emulator {
@@ -45,16 +51,13 @@ impl Emulator {
             command.env("PANOREC_FFMPEG", tool("ffmpeg").unwrap()).envs(env.iter().copied());
             command
         };
-        let server = process::start(command, |endpoint| {
-            let address = endpoint.strip_prefix("http://").unwrap();
-            std::net::TcpStream::connect(address).map(drop).map_err(|e| e.to_string())
-        });
+        let server = process::start(command, listens);
         let watch = Watch::start(server.keeper(), &stage.temp());
         Self { server, watch }
     }
 
     /// What the function answers to an event.
-    fn invoke(&self, event: &Value) -> Value {
+    pub fn invoke(&self, event: &Value) -> Value {
         let address = self.server.endpoint.strip_prefix("http://").unwrap();
         let path = "/2015-03-31/functions/function/invocations";
         let answer = request(address, "POST", path, &[], event.to_string().as_bytes());
@@ -63,7 +66,7 @@ impl Emulator {
     }
 
     /// An action of the contract, as an HTTP API hands it on.
-    fn act(&self, action: &str, data: Value) -> Value {
+    pub fn act(&self, action: &str, data: Value) -> Value {
         let body = json!({"Action": action, "Data": data}).to_string();
         let context = json!({"requestId": "r-1", "http": {"method": "POST", "path": "/record"}});
         let answer = self.invoke(&json!({"version": "2.0", "requestContext": context, "body": body}));
@@ -71,7 +74,7 @@ impl Emulator {
         serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.server.end();
         let left = self.watch.left_after(GONE_WITHIN);
         assert!(left.is_empty(), "processes left behind: {left:?}");
@@ -124,7 +127,7 @@ fn a_recording_is_made_under_the_emulator() {
 }
 
 /// The finished file, which must be whole.
-fn fetched(stage: &Stage, done: &Value, read: impl FnOnce(&str) -> Vec<u8>) -> Evidence {
+pub fn fetched(stage: &Stage, done: &Value, read: impl FnOnce(&str) -> Vec<u8>) -> Evidence {
     let video = &done["Result"]["Videos"][0];
     let url = video["FileURL"].as_str().unwrap_or_else(|| panic!("{done}"));
     let key = url.strip_prefix(&format!("https://{DOMAIN}/")).unwrap_or_else(|| panic!("{url} is elsewhere"));

@@ -16,6 +16,7 @@ mod disk;
 mod failures;
 mod function;
 mod gateway;
+mod jail;
 mod judge;
 mod media;
 mod ordinary;

@@ -90,7 +90,7 @@ impl World {
     }
 
     pub fn runner(&self, platform: &Platform) -> TaskRunner {
-        let tools = Tools { chromium: PathBuf::new(), ffmpeg: PathBuf::new() };
+        let tools = Tools::none();
         let config = RunnerConfig {
             tools,
             allow_addresses: Vec::new(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{BrowserConfig, Platform, Sandbox};
+use super::{BrowserConfig, Platform, Sandbox, Tier};
 
 /// The same for every recording.
 const FLAGS: &[&str] = &[
@@ -74,7 +74,7 @@ const HOME: &str = "home";
 const TMP: &str = "tmp";
 
 /// The command line.
-pub(super) fn command_line(config: &BrowserConfig, proxy: SocketAddr, sandboxed: bool) -> Vec<OsString> {
+pub(super) fn command_line(config: &BrowserConfig, tier: Tier, proxy: SocketAddr, sandboxed: bool) -> Vec<OsString> {
     let mut line: Vec<OsString> = FLAGS.iter().map(OsString::from).collect();
     let mut user_data = OsString::from("--user-data-dir=");
     user_data.push(config.run_dir.join(PROFILE));
@@ -88,6 +88,7 @@ pub(super) fn command_line(config: &BrowserConfig, proxy: SocketAddr, sandboxed:
         Platform::Wayland { .. } => line.push("--ozone-platform=wayland".into()),
         Platform::Headless => line.push("--headless=new".into()),
     }
+    line.extend(tier.flags().iter().map(OsString::from));
     if !sandboxed {
         line.push("--no-sandbox".into());
     }
@@ -178,6 +179,7 @@ mod tests {
             pulse_socket: "/run/one/pulse".into(),
             user_agent: Some("agent 1".into()),
             sandbox: Sandbox::Auto,
+            tiers: super::super::Tiers::any(),
             environment: vec![("TZ".into(), "UTC".into())],
             extra_flags: vec!["--extra".into()],
         }
@@ -186,7 +188,7 @@ mod tests {
     #[test]
     fn the_command_line_carries_the_configuration() {
         let config = config(Platform::Wayland { display: "wayland-7".into() });
-        let line = command_line(&config, "127.0.0.1:1080".parse().unwrap(), true);
+        let line = command_line(&config, Tier::SingleProcess, "127.0.0.1:1080".parse().unwrap(), true);
         for flag in [
             "--user-data-dir=/run/one/profile",
             "--window-size=1280,720",
@@ -199,13 +201,13 @@ mod tests {
         }
         assert!(!line.iter().any(|f| f == "--no-sandbox"));
         assert!(line.last().unwrap() == "about:blank");
-        assert!(command_line(&config, "127.0.0.1:1080".parse().unwrap(), false).contains(&"--no-sandbox".into()));
+        assert!(command_line(&config, Tier::SingleProcess, "127.0.0.1:1080".parse().unwrap(), false).contains(&"--no-sandbox".into()));
     }
 
     #[test]
     fn no_flag_is_given_twice_and_none_of_the_harmful_ones_at_all() {
         let config = config(Platform::Headless);
-        let line = command_line(&config, "127.0.0.1:1080".parse().unwrap(), true);
+        let line = command_line(&config, Tier::SingleProcess, "127.0.0.1:1080".parse().unwrap(), true);
         let mut names: Vec<&str> = line.iter().map(|f| f.to_str().unwrap().split('=').next().unwrap()).collect();
         for harmful in [
             "--disable-frame-rate-limit",     // hundreds of frames per second, none of them recorded

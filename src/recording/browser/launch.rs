@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::BrowserError;
-use super::{BrowserConfig, Sandbox, flags};
+use super::{BrowserConfig, Sandbox, Tier, flags};
 use crate::recording::priority::NICE;
 use crate::recording::process::{Child, Command, Guard};
 
@@ -35,15 +35,16 @@ pub(super) struct Launched {
 /// Starts Chromium and waits until it can be controlled.
 pub(super) async fn launch(
     config: &BrowserConfig,
+    tier: Tier,
     proxy: SocketAddr,
     guard: &Arc<Guard>,
 ) -> Result<Launched, BrowserError> {
     prepare(&config.run_dir)?;
     let sandboxed = flags::sandboxed(config);
-    match start(config, proxy, sandboxed, guard).await {
+    match start(config, tier, proxy, sandboxed, guard).await {
         Err(BrowserError::Exited { status, stderr }) if sandboxed && config.sandbox == Sandbox::Auto => {
             tracing::warn!(%status, stderr, "chromium ended in its sandbox, trying without");
-            start(config, proxy, false, guard).await
+            start(config, tier, proxy, false, guard).await
         }
         result => result,
     }
@@ -70,12 +71,13 @@ fn prepare(run_dir: &Path) -> Result<(), BrowserError> {
 
 async fn start(
     config: &BrowserConfig,
+    tier: Tier,
     proxy: SocketAddr,
     sandboxed: bool,
     guard: &Arc<Guard>,
 ) -> Result<Launched, BrowserError> {
-    let mut command =
-        Command::new(&config.chromium, "chromium").args(flags::command_line(config, proxy, sandboxed)).priority(NICE);
+    let line = flags::command_line(config, tier, proxy, sandboxed);
+    let mut command = Command::new(&config.chromium, "chromium").args(line).priority(NICE);
     for (key, value) in flags::environment(config) {
         command = command.env(key, value);
     }

@@ -16,6 +16,7 @@ mod load;
 mod script;
 mod socks;
 mod steward;
+mod tier;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +42,7 @@ use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::types::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use cdp::ControlError;
 use cdp::{Cdp, Incoming, Wire};
@@ -50,6 +51,7 @@ pub use error::{BrowserError, Lost};
 pub use load::{LoadBounds, Loaded, Settled};
 pub use script::{Action, Call};
 use steward::{PageState, Recorded, Steward};
+pub use tier::{Tier, Tiers};
 
 use super::process::{Child, Guard};
 use crate::task::spec::Size;
@@ -60,6 +62,9 @@ const COMMAND_BOUND: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// News that may wait for the recorder; calls beyond it stay in the page.
 const EVENT_QUEUE: usize = 64;
+/// For a way of starting Chromium to prove itself by a frame, while there are others to try: a cold start at the share of a
+/// processor that a small function has takes half of it.
+const PROBE_BOUND: Duration = Duration::from_secs(10);
 /// For the page's callback, which the recorder does not depend on.
 const ACKNOWLEDGE_BOUND: Duration = Duration::from_secs(1);
 /// After the connection's end, for the process's own.
@@ -105,6 +110,8 @@ pub struct BrowserConfig {
     pub user_agent: Option<String>,
     /// Its sandbox.
     pub sandbox: Sandbox,
+    /// How its processes come about.
+    pub tiers: Tiers,
     /// Added to the otherwise fixed environment (LANG, TZ; a bundled tree's LD_LIBRARY_PATH and FONTCONFIG_FILE).
     pub environment: Vec<(OsString, OsString)>,
     /// Added to the command line.
@@ -146,13 +153,51 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts Chromium with an empty page. `guard` ends it should this process die.
+    /// Starts Chromium with an empty page. `guard` ends it should this process die. Where there are several ways to start
+    /// it, the first is taken that draws a frame in time; the last has all the time there is.
     pub async fn launch(
         config: &BrowserConfig,
         egress: &Arc<Egress>,
         guard: &Arc<Guard>,
     ) -> Result<(Self, mpsc::Receiver<PageEvent>), BrowserError> {
-        let launched = launch::launch(config, egress.address(), guard).await?;
+        let (last, others) = config.tiers.candidates().split_last().unwrap_or((&Tier::Zygote, &[]));
+        for &tier in others {
+            let error = match timeout(PROBE_BOUND, Self::probe(config, tier, egress, guard)).await {
+                Ok(Ok(started)) => {
+                    tracing::info!(tier = tier.word(), "chromium draws");
+                    config.tiers.prove(tier);
+                    return Ok(started);
+                }
+                // No way of starting it helps.
+                Ok(Err(error @ (BrowserError::Start { .. } | BrowserError::Directory { .. }))) => return Err(error),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("nothing drawn within {PROBE_BOUND:?}"),
+            };
+            tracing::warn!(tier = tier.word(), error, "chromium does not work this way here, trying the next");
+        }
+        let started = Self::start(config, *last, egress, guard).await?;
+        config.tiers.prove(*last);
+        Ok(started)
+    }
+
+    async fn probe(
+        config: &BrowserConfig,
+        tier: Tier,
+        egress: &Arc<Egress>,
+        guard: &Arc<Guard>,
+    ) -> Result<(Self, mpsc::Receiver<PageEvent>), BrowserError> {
+        let started = Self::start(config, tier, egress, guard).await?;
+        started.0.draws().await?;
+        Ok(started)
+    }
+
+    async fn start(
+        config: &BrowserConfig,
+        tier: Tier,
+        egress: &Arc<Egress>,
+        guard: &Arc<Guard>,
+    ) -> Result<(Self, mpsc::Receiver<PageEvent>), BrowserError> {
+        let launched = launch::launch(config, tier, egress.address(), guard).await?;
         egress.forbid_port(launched.port);
         let pid = launched.child.id();
         let child: SharedChild = Arc::new(Mutex::new(Some(launched.child)));
@@ -186,6 +231,13 @@ impl Browser {
         attach.filter = Some(TargetFilter::new(vec![page]));
         self.cdp.call(None, attach, COMMAND_BOUND).await?;
         Ok(())
+    }
+
+    /// Waits for the empty page's second frame: then the display has had one and asked for more.
+    async fn draws(&self) -> Result<(), ControlError> {
+        let mut frames = EvaluateParams::new("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))");
+        frames.await_promise = Some(true);
+        self.cdp.call(Some(&self.session), frames, PROBE_BOUND).await.map(drop)
     }
 
     async fn tell<C: Command>(&self, command: C) -> Result<C::Response, ControlError> {

@@ -40,6 +40,7 @@ fn config(run_dir: &Path) -> BrowserConfig {
         pulse_socket: run_dir.join("no-pulse"),
         user_agent: None,
         sandbox: Sandbox::Auto,
+        tiers: Tiers::only(Tier::Zygote),
         environment: Vec::new(),
         extra_flags: Vec::new(),
     }

@@ -1,0 +1,225 @@
+//! The function as it is deployed, its layers beside it, behind walls like Lambda's: Lambda's own Runtime Interface Emulator
+//! runs it, an event goes in, a recording comes out.
+
+mod limits;
+mod walls;
+
+use crate::checks;
+use crate::cloud::canned::Canned;
+use crate::cloud::process;
+use crate::cloud::s3::Bucket;
+use crate::cloud::tables::{TABLE, Tables};
+use crate::cloud::{KEY, REGION, SECRET};
+use crate::function::{DOMAIN, Emulator, fetched, listens, runtime};
+use crate::judge::Evidence;
+use crate::run::Stage;
+use crate::watch::Watch;
+use limits::Limits;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// Lambda's bound on a function with its layers, unzipped, bytes.
+const PLATFORM_BYTES: u64 = 262_144_000;
+
+struct Jail {
+    emulator: Emulator,
+    stores: Stores,
+    log: PathBuf,
+    /// Outlives the processes in it.
+    _limits: Option<Limits>,
+}
+
+struct Stores {
+    runtime: Runtime,
+    bucket: Bucket,
+    tables: Tables,
+    invokes: Canned,
+}
+
+impl Stores {
+    fn new() -> Self {
+        let runtime = runtime();
+        let (bucket, tables, invokes) = runtime
+            .block_on(async { (Bucket::new().await, Tables::new().await, Canned::answering(202, "none", "").await) });
+        Self { runtime, bucket, tables, invokes }
+    }
+}
+
+impl Jail {
+    /// Starts the function. `tmp`: a directory instead of memory; `launch`: the way of starting Chromium, if not found out.
+    fn start(stage: &Stage, tmp: Option<&Path>, launch: Option<&str>, limits: Option<Limits>) -> Self {
+        walls::check();
+        let stores = Stores::new();
+        let (layers, emulator) = (process::tool("layers/opt"), process::tool("aws-lambda-rie"));
+        let log = stage.temp().join("log");
+        let server = {
+            let mut env = vec![
+                ("AWS_LAMBDA_FUNCTION_NAME", "recorder"),
+                ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024"),
+                ("AWS_LAMBDA_FUNCTION_TIMEOUT", "300"),
+                ("AWS_REGION", REGION),
+                ("AWS_ACCESS_KEY_ID", KEY),
+                ("AWS_SECRET_ACCESS_KEY", SECRET),
+                ("AWS_ENDPOINT_URL_S3", &stores.bucket.endpoint),
+                ("AWS_ENDPOINT_URL_DYNAMODB", &stores.tables.endpoint),
+                ("AWS_ENDPOINT_URL_LAMBDA", &stores.invokes.endpoint),
+                ("PANOREC_TABLE", TABLE),
+                ("PANOREC_ALLOW_ADDRESS", "127.0.0.0/8"),
+                ("COS_BUCKET", &stores.bucket.name),
+                ("CDN_DOMAIN", DOMAIN),
+                // As Lambda presets it: must not reach Chromium.
+                ("LD_LIBRARY_PATH", "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/task:/opt/lib"),
+            ];
+            env.extend(launch.map(|word| ("PANOREC_LAUNCH", word)));
+            let files =
+                [("/var/task/bootstrap", Path::new(env!("CARGO_BIN_EXE_panorec"))), ("/var/rie", emulator.as_path())];
+            let command = |dir: &Path, [port, api]: [u16; 2]| {
+                let inside = walls::command(&layers, &files, tmp, &env, dir);
+                // Enters the control groups, keeps what is said.
+                let mut command = Command::new("bash");
+                let enter = "log=$1; shift; while [[ $1 != -- ]]; do echo $$ >\"$1\" || exit; shift; done; shift; \
+                             exec \"$@\" >>\"$log\" 2>&1";
+                command.args(["-c", enter, "enter"]).arg(&log);
+                command.args(limits.iter().flat_map(Limits::doors)).arg("--");
+                command.arg(inside.get_program()).args(inside.get_args()).arg("/var/rie");
+                command.arg("--runtime-interface-emulator-address").arg(format!("127.0.0.1:{port}"));
+                command.arg("--runtime-api-address").arg(format!("127.0.0.1:{api}")).arg("/var/task/bootstrap");
+                command
+            };
+            process::start(command, listens)
+        };
+        let watch = Watch::start(server.keeper(), &server.dir);
+        Self { emulator: Emulator { server, watch }, stores, log, _limits: limits }
+    }
+
+    /// Records, and says what is in the file and how long it took from the event to the first recorded picture.
+    fn record(&self, stage: &Stage, page: &str, seconds: u32) -> (Evidence, Duration) {
+        let order = json!({"RecordURL": stage.server.url(page), "MaxDurationLimit": seconds});
+        let task = self.emulator.act("Start", order)["TaskID"].as_str().unwrap().to_string();
+        let began = Instant::now();
+        let answer = self.emulator.invoke(&json!({"Recorder": {"TaskID": task}}));
+        let took = began.elapsed();
+        assert_eq!(answer, json!({"TaskID": task, "Status": "finished"}), "{}", self.said());
+        let done = self.emulator.act("Describe", json!({"TaskID": task}));
+        assert!(done["Result"].get("ErrorCode").is_none(), "{done}\n{}", self.said());
+        let e = fetched(stage, &done, |key| self.stores.runtime.block_on(self.stores.bucket.read(key)).unwrap());
+        // The limit counts from when capture began, which the record says a moment later.
+        let limit = f64::from(seconds);
+        assert!((limit - 1.0..limit + 4.0).contains(&e.probe.duration), "{} s of about {limit}", e.probe.duration);
+        e.in_order().unwrap();
+        (e, took)
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Every process inside.
+    fn processes(&self) -> usize {
+        self.emulator.watch.running("").len()
+    }
+
+    /// Memory of the function's own process, kB.
+    fn memory_kb(&self) -> u64 {
+        let function = *self.emulator.watch.running("/var/task/bootstrap").last().expect("the function runs");
+        let status = std::fs::read_to_string(format!("/proc/{function}/status")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+/// Names of all that lies below a directory.
+fn all_below(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                todo.push(entry.path());
+            }
+            found.insert(entry.path());
+        }
+    }
+    found
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    all_below(dir).iter().filter_map(|path| path.symlink_metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
+}
+
+/// What a function's process may keep between recordings: the allocator's arenas and the AWS clients' connections.
+const KEPT_KB: u64 = 24 * 1024;
+
+#[test]
+fn one_environment_records_again_and_again_and_is_as_it_was_each_time() {
+    #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
+    let times = if std::env::var_os("PANOREC_SOAK").is_some() { 50 } else { 3 };
+    let stage = Stage::new();
+    let tmp = stage.out().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    let jail = Jail::start(&stage, Some(&tmp), None, None);
+    let mut first: Option<(BTreeSet<PathBuf>, usize, u64)> = None;
+    for time in 1..=times {
+        let (e, took) = jail.record(&stage, "clock.html", if time == 1 { 5 } else { 3 });
+        assert_eq!(checks::jumps(&e, 500.0), [], "nothing is missing from the recording {time}");
+        let now = (all_below(&tmp), jail.processes(), jail.memory_kb());
+        println!("recording {time}: event to end {took:?}, {} processes, {} kB", now.1, now.2);
+        let Some(first) = &first else {
+            first = Some(now);
+            continue;
+        };
+        assert_eq!(now.0.difference(&first.0).collect::<Vec<_>>(), Vec::<&PathBuf>::new(), "new in /tmp after {time}");
+        assert_eq!(now.1, first.1, "processes after recording {time}");
+        assert!(now.2 < first.2 + KEPT_KB, "{} kB after recording {time}, {} after the first", now.2, first.2);
+    }
+    let (files, processes, _) = first.unwrap();
+    let trees = ["chromium", "ffmpeg"].map(|name| tmp.join(name));
+    let beside: Vec<_> = files.iter().filter(|path| !trees.iter().any(|tree| path.starts_with(tree))).collect();
+    assert_eq!(beside, Vec::<&PathBuf>::new(), "nothing but what came from the layers");
+    assert!(processes <= 6, "the keeper's, bubblewrap's two, the emulator and the function: {processes}");
+    assert!(jail.said().contains("chromium draws"), "{}", jail.said());
+    jail.emulator.end();
+}
+
+#[test]
+fn every_way_of_starting_chromium_records_in_the_jail() {
+    let stage = Stage::new();
+    for way in ["zygote", "in-process-gpu", "single-process"] {
+        let jail = Jail::start(&stage, None, Some(way), None);
+        let (e, _) = jail.record(&stage, "clock.html", 3);
+        assert!(e.coded().len() > 10, "{way}: {} pictures of the page's clock", e.coded().len());
+        assert_eq!(checks::jumps(&e, 500.0), [], "{way}");
+        assert!(!e.beeps.is_empty(), "{way}: no sound");
+        jail.emulator.end();
+    }
+}
+
+#[test]
+fn a_small_function_records_with_its_share_of_a_processor() {
+    let stage = Stage::new();
+    let tmp = stage.out().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    let limits = Limits::small();
+    if limits.is_none() {
+        println!("control groups cannot be made here: without limits, this is one more recording");
+    }
+    let jail = Jail::start(&stage, Some(&tmp), None, limits);
+    let (e, _) = jail.record(&stage, "class.html", 6);
+    // Whoever lacks a processor drops pictures; which ones are left is in order and on time.
+    assert!(e.coded().len() > 10, "{} pictures", e.coded().len());
+    println!("{:?}", e.report());
+    jail.emulator.end();
+}
+
+#[test]
+fn function_and_layers_fit_the_platform() {
+    let layers = process::tool("layers/opt");
+    let function = std::fs::metadata(env!("CARGO_BIN_EXE_panorec")).unwrap().len();
+    // Layers for tests are compressed in seconds and larger than what is deployed.
+    let sum = function + bytes_below(&layers);
+    assert!(sum < PLATFORM_BYTES, "{sum} bytes; {PLATFORM_BYTES} may be");
+}
