@@ -89,7 +89,21 @@ profile: setup ## split panorec's CPU by process and thread; ARGS="--pages anima
 	$(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@python3 tests/bench --profile $(ARGS)
 
+# Parameters of the template go into ARGS="--guided" or ARGS="--parameter-overrides Endpoint=function-url ...".
+ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
+export ARCHITECTURE
+.PHONY: deploy
+deploy: ## build function and layers and deploy template.yaml; ARGS="--guided" asks, ARCHITECTURE=arm64 needs cargo-lambda
+	@scripts/setup.sh build deploy
+	SAM_CLI_TELEMETRY=0 .tools/sam/run build --parameter-overrides Architecture=$(ARCHITECTURE)
+	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(or $(ARGS),--parameter-overrides Architecture=$(ARCHITECTURE))
+
+# What `sam build` calls; not for people.
+.PHONY: build-RecorderFunction
+build-RecorderFunction:
+	@CARGO="$(CARGO)" scripts/build-function.sh
+
 .PHONY: clean
 clean: ## remove what was built, fetched and recorded
 	$(CARGO) clean
-	rm -rf .tools recordings fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf .tools .aws-sam recordings fuzz/target fuzz/corpus fuzz/artifacts

@@ -2,7 +2,8 @@
 """Writes events/: envelopes as gateways and schedules send them, with our requests in them.
 
 The envelopes come from `sam local generate-event` (pip install aws-sam-cli), so that they are what the platform documents and
-not what we believe. Usage: scripts/events.py [SAM]; SAM is the program, `sam` if left out.
+not what we believe. Usage: scripts/events.py [SAM [DIRECTORY]]; SAM is the program, `sam` if left out (.tools/sam/run after
+scripts/setup.sh test); DIRECTORY is written instead of events/.
 """
 import base64
 import copy
@@ -12,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-EVENTS = Path(__file__).resolve().parents[1] / "events"
 SAM = sys.argv[1] if len(sys.argv) > 1 else "sam"
+EVENTS = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).resolve().parents[1] / "events"
 REQUEST = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 PAGE = "https://example.com/class?room=7"
 # Tasks that the tests put there first, one in each status that matters.

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [fuzz] [bench]
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [deploy] [fuzz] [bench]
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
-#   test    servers that speak S3's and Lambda's protocols, Lambda's own emulator, and a library that verifies callbacks,
-#           into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the function
+#   test    servers that speak S3's and Lambda's protocols, SAM with Lambda's own emulator, and a library that verifies
+#           callbacks, into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the
+#           function
+#   deploy  SAM into .tools/
 #   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
 #
@@ -18,7 +20,7 @@ readonly TOOLS=.tools
 readonly REQUIREMENTS=scripts/ffmpeg-requirements.txt
 readonly S3_REQUIREMENTS=scripts/s3-requirements.txt
 readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
-readonly EMULATOR_REQUIREMENTS=scripts/emulator-requirements.txt
+readonly SAM_REQUIREMENTS=scripts/sam-requirements.txt
 readonly WEBHOOKS_REQUIREMENTS=scripts/webhooks-requirements.txt
 readonly CARGO_FUZZ=0.13.2
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
@@ -104,8 +106,13 @@ want_run() {
 want_test() {
     need_command bwrap bubblewrap
     need_command zstd zstd
-    if ! layers_are_current; then need_pip; fi
-    if ! s3_is_current || ! lambda_is_current || ! emulator_is_current || ! webhooks_are_current; then need_pip; fi
+    if ! layers_are_current || ! s3_is_current || ! lambda_is_current || ! sam_is_current || ! webhooks_are_current; then
+        need_pip
+    fi
+}
+
+want_deploy() {
+    if ! sam_is_current; then need_pip; fi
 }
 
 want_fuzz() {
@@ -149,8 +156,10 @@ lambda_is_current() {
     [[ -x $TOOLS/ministack/run ]] && is_stamped "$LAMBDA_REQUIREMENTS" "$TOOLS/ministack.stamp" &&
         "$TOOLS/ministack/run" --help >/dev/null 2>&1
 }
-emulator_is_current() {
-    [[ -x $TOOLS/aws-lambda-rie ]] && is_stamped "$EMULATOR_REQUIREMENTS" "$TOOLS/aws-lambda-rie.stamp"
+# The packages are for the Python that they were fetched with.
+sam_is_current() {
+    [[ -x $TOOLS/sam/run && -x $TOOLS/aws-lambda-rie ]] && is_stamped "$SAM_REQUIREMENTS" "$TOOLS/sam.stamp" &&
+        "$TOOLS/sam/run" --version >/dev/null 2>&1
 }
 webhooks_are_current() {
     [[ -d $TOOLS/webhooks ]] && is_stamped "$WEBHOOKS_REQUIREMENTS" "$TOOLS/webhooks.stamp"
@@ -260,8 +269,8 @@ SH
     drop_work
 }
 
-# As FFmpeg: a wheel around static binaries, of which one is wanted.
-install_emulator() {
+# As MiniStack. The emulator is a static binary inside one of the packages.
+install_sam() {
     local machine
     machine=$(uname -m)
     case $machine in
@@ -269,21 +278,24 @@ install_emulator() {
         aarch64 | arm64) machine=arm64 ;;
         *) die "Lambda's Runtime Interface Emulator is not made for $machine" ;;
     esac
-    say "fetching Lambda's Runtime Interface Emulator into $TOOLS/ (for the tests)"
+    say "fetching AWS SAM with Lambda's Runtime Interface Emulator into $TOOLS/"
     make_work
-    pip download --dest "$work" -r "$EMULATOR_REQUIREMENTS" ||
-        die "pip could not fetch the emulator" "what pip said stands above; the hash is in $EMULATOR_REQUIREMENTS"
-    "$python" - "$work" "samcli/local/rapid/aws-lambda-rie-$machine" <<'PY'
-import glob, os, shutil, sys, zipfile
-work, member = sys.argv[1:]
-(wheel,) = glob.glob(os.path.join(work, "*.whl"))
-path = os.path.join(work, "aws-lambda-rie")
-with zipfile.ZipFile(wheel) as z, z.open(member) as src, open(path, "wb") as dst:
-    shutil.copyfileobj(src, dst)
-os.chmod(path, 0o755)
-PY
-    mv "$work/aws-lambda-rie" "$TOOLS/"
-    stamp "$EMULATOR_REQUIREMENTS" >"$TOOLS/aws-lambda-rie.stamp"
+    # What is imported is compiled then; compiling all of it takes longer than fetching it.
+    pip install --no-compile --target "$work/sam" -r "$SAM_REQUIREMENTS" ||
+        die "pip could not fetch AWS SAM" "what pip said stands above; the hashes are in $SAM_REQUIREMENTS"
+    local interpreter
+    interpreter=$("$python" -c 'import sys; print(sys.executable)')
+    cat >"$work/sam/run" <<SH
+#!/usr/bin/env bash
+exec "$interpreter" -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); from samcli.cli.main import cli; cli(prog_name="sam")' \
+    "\$(dirname "\$(readlink -f "\${BASH_SOURCE[0]}")")" "\$@"
+SH
+    chmod 755 "$work/sam/run"
+    SAM_CLI_TELEMETRY=0 "$work/sam/run" --version >/dev/null || die "the fetched SAM does not start on this machine"
+    install -m 755 "$work/sam/samcli/local/rapid/aws-lambda-rie-$machine" "$work/aws-lambda-rie"
+    rm -rf "$TOOLS/sam"
+    mv "$work/sam" "$work/aws-lambda-rie" "$TOOLS/"
+    stamp "$SAM_REQUIREMENTS" >"$TOOLS/sam.stamp"
     drop_work
 }
 
@@ -330,8 +342,8 @@ main() {
     fi
     for word in "${words[@]}"; do
         case $word in
-            build | run | test | fuzz | bench) "want_$word" ;;
-            *) die "unknown word '$word'" "words are: build, run, test, fuzz, bench" ;;
+            build | run | test | deploy | fuzz | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, test, deploy, fuzz, bench" ;;
         esac
     done
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
@@ -342,10 +354,11 @@ main() {
             test)
                 s3_is_current || install_s3
                 lambda_is_current || install_lambda
-                emulator_is_current || install_emulator
+                sam_is_current || install_sam
                 webhooks_are_current || install_webhooks
                 layers_are_current || install_layers
                 ;;
+            deploy) sam_is_current || install_sam ;;
             fuzz) fuzz_is_current || install_fuzz ;;
         esac
     done

@@ -1,4 +1,4 @@
-//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables; answers to
+//! What holds across rooms, without a browser: the direction of knowledge, the command line, the README's tables, the template; answers to
 //! anything at all; signatures that others verify.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
@@ -8,4 +8,6 @@ mod cli;
 mod fuzzed;
 mod layering;
 mod readme;
+mod sam;
+mod template;
 mod webhooks;
