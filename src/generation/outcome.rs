@@ -12,7 +12,7 @@ use crate::recording::capture::{CaptureCounts, CaptureEnd, CaptureError};
 use crate::recording::encoder::EncoderError;
 use crate::task::course::{Anchor, micros};
 use crate::task::failure::{Failure, FailureCode};
-use crate::task::quality::{Gap, Quality};
+use crate::task::quality::{Gap, Quality, Stretch};
 use crate::task::timeline::{SAMPLE_RATE, seconds};
 
 /// Why a recording ended.
@@ -233,9 +233,7 @@ fn measure(
     offset: i64,
     first: u64,
 ) -> Quality {
-    let by = offset as f64 / SAMPLE_RATE as f64;
-    let stretches = Quality { silent: capture.silent, blank: capture.blank, ..Quality::default() };
-    let stretches = stretches.after(seconds(first)).shifted(by);
+    let stretches = listed([capture.silent, capture.blank], offset, first);
     let counted = counted(capture.counts, before, capture.sound_shift_ms);
     let length = seconds(kept);
     Quality {
@@ -246,6 +244,11 @@ fn measure(
         blank: stretches.blank,
         ..counted
     }
+}
+
+/// A recorder's silent and blank stretches from its sample `first` on, as those of the file.
+pub(super) fn listed([silent, blank]: [Vec<Stretch>; 2], offset: i64, first: u64) -> Quality {
+    Quality { silent, blank, ..Quality::default() }.after(seconds(first)).shifted(offset as f64 / SAMPLE_RATE as f64)
 }
 
 /// What was counted since `before`.

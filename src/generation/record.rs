@@ -20,6 +20,7 @@ use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::Guard;
 use crate::recording::program::{Chromium, Program};
 use crate::task::course::Anchor;
+use crate::task::measuring::Measuring;
 use crate::task::spec::RecordingSpec;
 use crate::task::timeline::seconds;
 
@@ -47,6 +48,8 @@ impl Tools {
 pub trait Watcher: Send + Sync {
     /// About once a second.
     fn progress(&self, progress: &Progress);
+    /// A segment has ended, and this was measured by then.
+    fn measured(&self, _so_far: &Measuring) {}
     /// Recording has begun, or was paused or resumed since, at this position in the file.
     fn state(&self, at: Anchor);
     /// The page is there.

@@ -5,6 +5,7 @@
 //! ([`warm`]) records along with the one that holds the task, before it goes on in its place.
 
 mod commands;
+mod measure;
 mod warm;
 
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::admission::Admission;
 use super::media::MediaStatus;
-use super::outcome::{Ended, Stopped, Timings, Trouble, counted};
+use super::outcome::{Ended, Stopped, Timings, Trouble};
 use super::page::{Opened, Page, PageError, Stage};
 use super::record::Watcher;
 use crate::recording::browser::{Lost, PageEvent};
 use crate::recording::cadence::{Cadence, Look, stalled_us};
-use crate::recording::capture::{Capture, CaptureCounts, sound_shift_ms};
+use crate::recording::capture::{Capture, CaptureCounts};
 use crate::task::course::Anchor;
-use crate::task::quality::{Gap, GapReason, Quality};
+use crate::task::measuring::Measuring;
+use crate::task::quality::{Gap, GapReason};
 use crate::task::spec::RecordingSpec;
 use crate::task::timeline::{SAMPLE_RATE, seconds};
 use warm::Warm;
@@ -102,8 +104,6 @@ pub struct Progress {
     pub divisor: u64,
     /// Where the recording stands, if that is known.
     pub anchor: Option<Anchor>,
-    /// What was measured, the stretches left out.
-    pub quality: Quality,
 }
 
 /// The last look's totals.
@@ -141,6 +141,9 @@ pub(super) struct Run<'a> {
     relaunches: u32,
     cadence: Cadence,
     seen: Seen,
+    /// For whoever has to go on without a word from this recorder, and up to which own sample.
+    measuring: Measuring,
+    measured: u64,
 }
 
 /// What happened next.
@@ -152,6 +155,7 @@ enum Next {
     End,
     NotReady,
     Seam,
+    SegmentEnd,
 }
 
 impl<'a> Run<'a> {
@@ -190,6 +194,8 @@ impl<'a> Run<'a> {
             relaunches: 0,
             cadence: Cadence::default(),
             seen: Seen::default(),
+            measuring: Measuring::default(),
+            measured: 0,
         }
     }
 
@@ -231,7 +237,7 @@ impl<'a> Run<'a> {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let end = self.time_left();
-            let seam = self.seam();
+            let (seam, segment_end) = (self.seam(), self.segment_end());
             let ready_by = not_ready.filter(|_| !self.begun).map(|(_, at)| at);
             let page = self.page.as_mut().map(|p| &mut p.events);
             let next = tokio::select! {
@@ -241,6 +247,7 @@ impl<'a> Run<'a> {
                 () = sleep(end) => Next::End,
                 () = sleep(ready_by.map(|at| at.saturating_duration_since(Instant::now()))) => Next::NotReady,
                 () = seam => Next::Seam,
+                () = sleep(segment_end) => Next::SegmentEnd,
                 _ = looks.tick() => Next::Look,
             };
             let stopped = match next {
@@ -258,6 +265,10 @@ impl<'a> Run<'a> {
                 }
                 Next::Seam => {
                     self.at_seam();
+                    None
+                }
+                Next::SegmentEnd => {
+                    self.at_segment_end();
                     None
                 }
             };
@@ -436,11 +447,6 @@ impl<'a> Run<'a> {
             peak: counts.peak,
             divisor: self.cadence.divisor(),
             anchor: self.anchor().filter(|_| self.begun),
-            quality: Quality {
-                gaps: self.gaps.clone(),
-                reduced_rate_seconds: self.cadence.reduced_looks() as f64,
-                ..counted(counts, self.before, sound_shift_ms(self.spec.rate))
-            },
         });
         self.seen = Seen { counts, stalled_us };
         self.capture.check()?;

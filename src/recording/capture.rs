@@ -232,6 +232,12 @@ impl Capture {
         }
     }
 
+    /// Silent and blank stretches so far, positions being recorded samples' seconds.
+    pub fn stretches(&self) -> [Vec<Stretch>; 2] {
+        [&self.meters.silent, &self.meters.blank]
+            .map(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).so_far())
+    }
+
     /// Says when something has died or hangs that a recording needs.
     pub fn check(&self) -> Result<(), CaptureError> {
         if !self.display.is_running() {

@@ -9,6 +9,7 @@ pub mod course;
 pub mod failure;
 pub mod fragment;
 pub mod init;
+pub mod measuring;
 pub mod order;
 pub mod quality;
 pub mod record;

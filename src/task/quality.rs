@@ -44,7 +44,7 @@ pub const STRETCH_SECONDS: f64 = 5.0;
 
 /// Gaps that are listed at most, and stretches of each kind. More of them would not fit a record, and nobody would read
 /// them.
-pub const MAX_GAPS: usize = 300;
+pub const MAX_GAPS: usize = 200;
 
 /// What was delivered. Nothing in here is assumed: a value that was not measured is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -103,6 +103,16 @@ impl Quality {
         self
     }
 
+    /// The same without what lies behind `end` seconds, where the file ends. What was missing there is missing at its end.
+    pub fn until(mut self, end: f64) -> Self {
+        for list in [&mut self.silent, &mut self.blank] {
+            list.iter_mut().for_each(|s| s.duration = s.duration.min(end - s.start));
+            list.retain(|s| s.duration > STRETCH_SECONDS);
+        }
+        self.gaps.iter_mut().for_each(|g| g.start = g.start.min(end));
+        self
+    }
+
     /// The same of a recording that begins `by` seconds into the file.
     pub fn shifted(mut self, by: f64) -> Self {
         self.gaps.iter_mut().for_each(|g| g.start += by);
@@ -145,6 +155,11 @@ impl StretchMeter {
             }
             _ => {}
         }
+    }
+
+    /// Those that there are so far.
+    pub fn so_far(&self) -> Vec<Stretch> {
+        self.clone().finish(self.end)
     }
 
     /// The stretches longer than [`STRETCH_SECONDS`] of a recording that ends at recorded sample `end`.

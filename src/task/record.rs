@@ -11,6 +11,7 @@ mod hand_over;
 pub use super::course::Anchor;
 use super::course::Segments;
 use super::failure::Failure;
+use super::measuring::Measuring;
 use super::order::Order;
 use super::quality::{Gap, Quality};
 use super::relay::Relay;
@@ -143,7 +144,7 @@ pub struct TaskRecord {
     pub measured: Option<Quality>,
     /// What the one at work has measured when it was last heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measuring: Option<Quality>,
+    pub measuring: Option<Measuring>,
     /// Recorders that ended without warning.
     #[serde(default)]
     pub crashes: u32,

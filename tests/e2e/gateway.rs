@@ -1,5 +1,7 @@
 //! A running `panorec serve`, called as clients call it: HTTP in, JSON out.
 
+use crate::checks;
+use crate::judge::Evidence;
 use crate::judge::tools::tool;
 use crate::run::{GONE_WITHIN, Stage};
 use crate::watch::Watch;
@@ -167,11 +169,18 @@ impl<'a> Gateway<'a> {
         self.good("Start", data)["TaskID"].as_str().unwrap().to_string()
     }
 
-    /// Waits until a page of ours was asked for so many times.
+    /// Waits until a page of ours was asked for so many times, for a while each.
     pub fn until_asked(&self, page: &str, times: usize) {
-        let since = Instant::now();
-        while self.stage.server.asked(page) < times {
-            assert!(since.elapsed() < PATIENCE, "{page} was asked for {} times", self.stage.server.asked(page));
+        let (mut since, mut before) = (Instant::now(), 0);
+        loop {
+            let asked = self.stage.server.asked(page);
+            if asked >= times {
+                return;
+            }
+            if asked > before {
+                (since, before) = (Instant::now(), asked);
+            }
+            assert!(since.elapsed() < PATIENCE, "{page} was asked for {asked} times");
             thread::sleep(STEP);
         }
     }
@@ -188,6 +197,16 @@ impl<'a> Gateway<'a> {
         assert_eq!(answer.status, 200, "{url}");
         std::fs::write(self.stage.file(), answer.body).unwrap();
         self.stage.file()
+    }
+
+    /// The file of a task that is over, which must be whole.
+    pub fn evidence(&self, done: &Value) -> Evidence {
+        let video = &done["Result"]["Videos"][0];
+        let file = self.download(video["FileURL"].as_str().unwrap());
+        let e = Evidence::of(&file).unwrap();
+        checks::container_of(&file, &e);
+        checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
+        e
     }
 
     /// Ends it. Nothing of it may be left, recorders included, which end with their recordings.

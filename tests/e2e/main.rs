@@ -12,6 +12,7 @@ mod checks;
 #[path = "../aws/support/mod.rs"]
 mod cloud;
 mod control;
+mod crashes;
 mod disk;
 mod failures;
 mod function;

@@ -5,7 +5,7 @@ use crate::checks;
 use crate::gateway::Gateway;
 use crate::judge::Evidence;
 use crate::run::Stage;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::thread;
 use std::time::Duration;
 
@@ -25,16 +25,6 @@ fn seams_wanted() -> usize {
     #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
     let soak = std::env::var_os("PANOREC_SOAK").is_some();
     if soak { 20 } else { 2 }
-}
-
-/// The finished file, which must be whole.
-fn evidence(gateway: &Gateway, done: &Value) -> Evidence {
-    let video = &done["Result"]["Videos"][0];
-    let file = gateway.download(video["FileURL"].as_str().unwrap());
-    let e = Evidence::of(&file).unwrap();
-    checks::container_of(&file, &e);
-    checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
-    e
 }
 
 /// File positions at which the page is another browser's: each time it is loaded it shows so.
@@ -70,6 +60,27 @@ fn sound_goes_on(e: &Evidence, seams: &[f64]) {
     assert!(torn.is_empty(), "{torn:?} at the seams {seams:?}");
 }
 
+/// What is judged, seam by seam, for whoever reads a long run.
+fn told(e: &Evidence, seams: &[f64]) {
+    let (steps, holes) = (steps(e), e.bed_holes.as_deref().unwrap_or_default());
+    let mut offsets = sections(e, seams).into_iter().map(|(from, to)| checks::offset_between(e, from, to));
+    println!("A/V offset {:.1} ms", offsets.next().unwrap());
+    for (at, offset) in seams.iter().zip(offsets) {
+        let step = steps.iter().find(|(to, _)| to == at).map_or(f64::NAN, |(_, step)| *step);
+        let hole = holes.iter().filter(|h| (h.0 - at).abs() < BESIDE_SECONDS).map(|h| h.1).fold(0.0, f64::max);
+        println!(
+            "seam at {at:.3} s: clock {step:.0} ms on, hole of {:.1} ms, A/V offset {offset:.1} ms",
+            hole * 1000.0
+        );
+    }
+}
+
+/// Spans of the file between seams.
+fn sections(e: &Evidence, seams: &[f64]) -> Vec<(f64, f64)> {
+    let ends: Vec<f64> = [&[0.0], seams, &[e.probe.duration]].concat();
+    ends.windows(2).map(|w| (w[0], w[1])).collect()
+}
+
 #[test]
 fn a_recording_goes_on_beyond_its_invocation_and_nobody_sees_where() {
     let stage = Stage::new();
@@ -88,10 +99,11 @@ fn a_recording_goes_on_beyond_its_invocation_and_nobody_sees_where() {
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
     let quality = &done["Result"]["Quality"];
     assert_eq!(quality["Gaps"], json!([]), "{quality}");
-    let e = evidence(&gateway, &done);
+    let e = gateway.evidence(&done);
     let seams = seams(&e);
     assert!(seams.len() >= wanted, "{seams:?}");
     assert_eq!(quality["Generations"].as_u64().unwrap() as usize, seams.len() + 1);
+    told(&e, &seams);
     picture_goes_on(&e, &seams);
     sound_goes_on(&e, &seams);
     let last = *seams.last().unwrap();

@@ -7,7 +7,6 @@ use crate::cloud::tables::{TABLE, Tables};
 use crate::gateway::{Gateway, request};
 use crate::judge::Evidence;
 use crate::run::Stage;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::thread;
 use std::time::Duration;
@@ -223,54 +222,4 @@ fn recordings_are_served_in_ranges_and_nothing_else_is() {
         assert!(matches!(answer.status, 400..=405), "{path}: {}", answer.status);
     }
     gateway.end();
-}
-
-/// Kill and restart lie this near to where the list of gaps puts them, on a busy machine.
-const GAP_SECONDS: f64 = 0.5;
-
-/// The one gap that is listed must be the one jump of the page's clock.
-fn the_gap_is_true(done: &serde_json::Value, e: &Evidence, reason: &str) {
-    let gaps = done["Result"]["Quality"]["Gaps"].as_array().unwrap();
-    assert_eq!(gaps.len(), 1, "{done}");
-    assert_eq!(gaps[0]["Reason"], reason);
-    let jumps = checks::jumps(e, 500.0);
-    assert_eq!(jumps.len(), 1, "{jumps:?} of {gaps:?}; small ones: {:?}", checks::jumps(e, 60.0));
-    for (listed, seen) in [("Start", jumps[0].0), ("Duration", jumps[0].1)] {
-        let listed = gaps[0][listed].as_f64().unwrap();
-        assert!((listed - seen).abs() < GAP_SECONDS, "{listed} is listed, {seen} was seen: {gaps:?}");
-    }
-}
-
-#[test]
-fn a_killed_recorder_is_followed_by_another_in_the_same_file() {
-    let stage = Stage::new();
-    let gateway = Gateway::start(&stage, &[], &[]);
-    let task = gateway.record("room.html", json!({}));
-    gateway.until(&task, "recording");
-    thread::sleep(Duration::from_secs(6));
-    let recorders = gateway.recorders();
-    assert_eq!(recorders.len(), 1, "{recorders:?}");
-    kill_process(Pid::from_raw(recorders[0] as i32).unwrap(), Signal::KILL).unwrap();
-    gateway.until_asked("room.html", 2);
-    thread::sleep(Duration::from_secs(6));
-    gateway.good("Stop", json!({"TaskID": task}));
-    let (done, _) = gateway.until(&task, "finished");
-    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
-    assert_eq!(done["Result"]["Quality"]["Generations"], 2);
-    let e = evidence(&gateway, &done);
-    the_gap_is_true(&done, &e, "RecorderLost");
-    // Of the first recorder only what was still in the encoder is lost: a segment is 2.1 s.
-    let at = checks::jumps(&e, 500.0)[0].0;
-    assert!(at > 3.0 && e.probe.duration > at + 3.0, "{at} of {} s", e.probe.duration);
-    gateway.end();
-}
-
-/// The finished file, which must be whole.
-fn evidence(gateway: &Gateway, done: &serde_json::Value) -> Evidence {
-    let video = &done["Result"]["Videos"][0];
-    let file = gateway.download(video["FileURL"].as_str().unwrap());
-    let e = Evidence::of(&file).unwrap();
-    checks::container_of(&file, &e);
-    checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
-    e
 }

@@ -22,7 +22,7 @@ use super::outcome::Stopped;
 use super::record::Watcher;
 use super::run::{Command, Progress, Readiness};
 use crate::platform::{ChunkStore, Platform};
-use crate::task::quality::Quality;
+use crate::task::measuring::Measuring;
 use crate::task::record::{Anchor, CommandKind, Joined, Refused, TaskRecord};
 use crate::task::relay::Switch;
 use crate::task::status::{Status, StatusEvent};
@@ -55,9 +55,11 @@ struct Told {
     handing_over: bool,
     /// The page came up this long after the claim, which is not written down yet.
     start_up: Option<Duration>,
-    /// Where the recording stood when it was last looked at, and what was measured by then.
+    /// Where the recording stood when it was last looked at.
     mark: Option<Anchor>,
-    measuring: Option<Quality>,
+    /// What was measured by the end of the last segment, and that the record does not say so yet.
+    measuring: Option<Measuring>,
+    measured: bool,
     /// As a holder: the seam that the recorder was told to end at.
     leaving: Option<Switch>,
     /// As a successor: the task is somebody else's.
@@ -161,7 +163,8 @@ impl<'a> Desk<'a> {
         self.arrange(&record).await?;
         let (state, obeyed) = self.told(|t| (t.state, t.obeyed));
         let applied = record.waiting.iter().any(|c| c.seq <= obeyed);
-        if state.is_none() && !applied && !renew {
+        let measured = self.told(|t| std::mem::take(&mut t.measured));
+        if state.is_none() && !applied && !measured && !renew {
             return Ok(false);
         }
         self.office
@@ -236,9 +239,16 @@ impl Watcher for Desk<'_> {
         self.told(|t| {
             if !t.successor {
                 t.mark = progress.anchor.or(t.mark);
-                t.measuring = Some(progress.quality.clone());
             }
         });
+    }
+
+    fn measured(&self, so_far: &Measuring) {
+        self.told(|t| {
+            t.measuring = Some(so_far.clone());
+            t.measured = true;
+        });
+        self.news.notify_one();
     }
 
     fn state(&self, at: Anchor) {

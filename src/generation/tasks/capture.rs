@@ -65,7 +65,7 @@ impl TaskRunner {
         // From here on nothing that an earlier generation may still store is in the file.
         let record = holder
             .persist(PATIENCE, |task, _| {
-                task.seams.cut(base, task.generation);
+                task.goes_on(base);
                 Ok(())
             })
             .await?;
@@ -174,8 +174,7 @@ impl TaskRunner {
                 };
                 let on_grid = end.recorded + task.short;
                 let short = on_grid.next_multiple_of(segment) - on_grid;
-                task.measuring = Some(outcome.quality.clone());
-                held = task.hand_over(end, on_grid.div_ceil(segment), short, now);
+                held = task.hand_over(end, on_grid.div_ceil(segment), short, outcome.quality.clone(), now);
                 Ok(())
             })
             .await;

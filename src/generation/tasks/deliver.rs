@@ -27,6 +27,7 @@ impl TaskRunner {
         let record = holder
             .persist(PATIENCE, |task, now| {
                 task.cut_short(task.segments().begin(next), now);
+                task.settle(next);
                 task.deliver(StatusEvent::Assembling, now)
             })
             .await?;

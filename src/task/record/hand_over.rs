@@ -20,7 +20,6 @@ impl TaskRecord {
         self.generation += 1;
         self.lease = Some(lease);
         self.relay = Relay::default();
-        self.over();
     }
 
     /// A generation ended without warning, even if it had only just been handed the task.
@@ -29,10 +28,17 @@ impl TaskRecord {
         self.handed_over = false;
     }
 
-    /// Nobody measures any more: what was told last counts.
-    fn over(&mut self) {
+    /// From segment `first` on the file is this generation's.
+    pub fn goes_on(&mut self, first: u64) {
+        self.settle(first);
+        self.seams.cut(first, self.generation);
+    }
+
+    /// Of a generation that was lost, the segments before `first` are kept: what it measured in them counts.
+    pub fn settle(&mut self, first: u64) {
         if let Some(last) = self.measuring.take() {
-            self.measured.get_or_insert_default().absorb(last);
+            let kept = last.kept(self.segments().begin(first));
+            self.measured.get_or_insert_default().absorb(kept);
         }
     }
 
@@ -84,14 +90,15 @@ impl TaskRecord {
     }
 
     /// Capture ended at `end` so that another generation can go on from segment `first`. The successor holds the task if it
-    /// is there, otherwise nobody does. `short`: see the field. Says whether somebody holds it.
-    pub fn hand_over(&mut self, end: Anchor, first: u64, short: u64, now: u64) -> bool {
+    /// is there, otherwise nobody does. `short`: see the field. `measured`: by this generation. Says whether somebody holds it.
+    pub fn hand_over(&mut self, end: Anchor, first: u64, short: u64, measured: Quality, now: u64) -> bool {
         self.anchor = Some(end);
+        self.measuring = None;
+        self.measured.get_or_insert_default().absorb(measured);
         self.short += short;
         self.handed_over = true;
         self.lease = None;
         let successor = self.relay.alive(now).map(|(owner, expires)| Lease { owner: owner.into(), expires });
-        self.over();
         match successor {
             Some(lease) => {
                 self.begin(lease);
@@ -114,7 +121,7 @@ impl TaskRecord {
             None => {}
         }
         self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
-        self.seams.cut(first, self.generation);
+        self.goes_on(first);
         Ok(())
     }
 
@@ -150,7 +157,7 @@ impl TaskRecord {
     /// What all generations have measured, `last` being that of the one at work, for a file of so many seconds.
     pub fn total(&self, last: Option<Quality>, length: f64) -> Option<Quality> {
         let mut total = self.measured.clone();
-        if let Some(last) = last.or_else(|| self.measuring.clone()) {
+        if let Some(last) = last {
             total.get_or_insert_default().absorb(last);
         }
         total.map(|mut total| {
