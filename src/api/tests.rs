@@ -2,7 +2,7 @@
 //! real service on stores in memory that hold one task in each status that matters.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -141,11 +141,11 @@ impl Jail {
         self.emulator.watch.running("").len()
     }
 
-    /// Memory of the function's own process, kB.
+    /// What the function's process has allocated, kB; its program's pages are the system's to take.
     fn memory_kb(&self) -> u64 {
         let function = *self.emulator.watch.running("/var/task/bootstrap").last().expect("the function runs");
         let status = std::fs::read_to_string(format!("/proc/{function}/status")).unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 }
