@@ -167,7 +167,7 @@ webhooks_are_current() {
 layers_are_current() {
     [[ -d $TOOLS/layers/opt && -f $TOOLS/layers/stamp && $(<"$TOOLS/layers/stamp") == "$(layers_stamp)" ]]
 }
-layers_stamp() { find layers -type f ! -path '*/work/*' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1; }
+layers_stamp() { find layers -type f ! -path '*/work/*' ! -name README.md | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1; }
 fuzz_is_current() {
     [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
 }

@@ -51,7 +51,7 @@ const FUNCTION_MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 const FUNCTION_VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
 
 /// Whatever works.
-pub const AUTO: &str = "auto";
+const AUTO: &str = "auto";
 /// Where Lambda puts what layers hold.
 const LAYERS: &str = "/opt";
 /// Debian's binary behind its wrapper script, which adds flags of its own.

@@ -8,9 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use crate::recording::browser::{
-    Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform,
-};
+use crate::recording::browser::{Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform};
 use crate::recording::capture::{DISPLAY, sound_socket};
 use crate::recording::process::Guard;
 use crate::recording::program::ReadyChromium;

@@ -17,7 +17,7 @@ use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
 use crate::platform::{ChunkStore, HeadLastObject};
 use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
-use crate::recording::process::Guard;
+use crate::recording::process::{Guard, give_memory_back};
 use crate::recording::program::{Chromium, Program};
 use crate::task::course::Anchor;
 use crate::task::measuring::Measuring;
@@ -75,7 +75,9 @@ pub struct ChromiumStudio;
 #[async_trait]
 impl Studio for ChromiumStudio {
     async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
-        record(job, commands, watcher).await
+        let outcome = record(job, commands, watcher).await;
+        give_memory_back();
+        outcome
     }
 }
 

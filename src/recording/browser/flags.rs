@@ -201,7 +201,10 @@ mod tests {
         }
         assert!(!line.iter().any(|f| f == "--no-sandbox"));
         assert!(line.last().unwrap() == "about:blank");
-        assert!(command_line(&config, Tier::SingleProcess, "127.0.0.1:1080".parse().unwrap(), false).contains(&"--no-sandbox".into()));
+        assert!(
+            command_line(&config, Tier::SingleProcess, "127.0.0.1:1080".parse().unwrap(), false)
+                .contains(&"--no-sandbox".into())
+        );
     }
 
     #[test]

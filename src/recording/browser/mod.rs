@@ -16,9 +16,9 @@ mod load;
 mod script;
 mod socks;
 mod steward;
-mod tier;
 #[cfg(test)]
 mod tests;
+mod tier;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -32,9 +32,9 @@ fn filter() -> Vec<u8> {
         program.push((0x06, 0, 0, 0x0005_0000 | error as u32)); // SECCOMP_RET_ERRNO
     }
     program.push((0x06, 0, 0, 0x7fff_0000)); // SECCOMP_RET_ALLOW
-    let words = program.iter().map(|(code, yes, no, value)| {
-        [&code.to_ne_bytes()[..], &[*yes, *no], &value.to_ne_bytes()].concat()
-    });
+    let words = program
+        .iter()
+        .map(|(code, yes, no, value)| [&code.to_ne_bytes()[..], &[*yes, *no], &value.to_ne_bytes()].concat());
     words.flatten().collect()
 }
 
@@ -52,7 +52,13 @@ fn loader() -> &'static str {
 }
 
 /// A command inside: `program` and everything it needs are under `files` (inside, outside).
-pub fn command(layers: &Path, files: &[(&str, &Path)], tmp: Option<&Path>, env: &[(&str, &str)], dir: &Path) -> Command {
+pub fn command(
+    layers: &Path,
+    files: &[(&str, &Path)],
+    tmp: Option<&Path>,
+    env: &[(&str, &str)],
+    dir: &Path,
+) -> Command {
     let wall = dir.join("filter");
     std::fs::write(&wall, filter()).unwrap();
     let mut command = Command::new("bash");

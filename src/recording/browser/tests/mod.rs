@@ -2,6 +2,7 @@
 
 mod pages;
 mod server;
+mod tiers;
 
 use std::net::TcpListener;
 use std::path::Path;
