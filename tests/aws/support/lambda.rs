@@ -105,6 +105,8 @@ fn run() -> Server {
         command.env("BIND_HOST", "127.0.0.1").env("MINISTACK_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
         command.env("SFTP_ENABLED", "0").env("IOT_MTLS_ENABLED", "0").env("LAMBDA_EXECUTOR", "local");
         command.env("AWS_ENDPOINT_URL", endpoint);
+        // The translator of SAM's templates, for stacks.
+        command.env("PYTHONPATH", tool("sam"));
         command.env("TMPDIR", dir).env("HOME", dir).env("S3_DATA_DIR", dir.join("s3"));
         command
     };
