@@ -85,7 +85,7 @@ pub struct Egress {
 type Resolver = fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
 fn system(name: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-    Box::pin(async move { lookup_host((name, port)).await.map(Iterator::collect) })
+    Box::pin(async move { lookup_host((name, port)).await.map(Iterator::collect::<Vec<_>>) })
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{Environment, FunctionCode, FunctionUrlAuthType, Runtime};
+use aws_sdk_lambda::types::{Environment, FunctionCode, Runtime};
 
 use super::process::{Server, start, tool};
 use super::{SECRET, config};
@@ -69,14 +69,6 @@ impl Lambda {
             .memory_size(2048)
             .code(FunctionCode::builder().zip_file(Blob::new(self.package(name, bootstrap))).build());
         made.send().await.unwrap();
-    }
-
-    /// Gives a function an address of its own. Returns its path here, where no name leads to it.
-    pub async fn publish(&self, name: &str) -> String {
-        let made = self.client.create_function_url_config().function_name(name).auth_type(FunctionUrlAuthType::None);
-        let url = made.send().await.unwrap().function_url;
-        let id = url.strip_prefix("https://").and_then(|u| u.split('.').next()).unwrap();
-        format!("/_aws/lambda-url/{id}")
     }
 
     fn package(&self, name: &str, program: &[u8]) -> Vec<u8> {
