@@ -30,13 +30,13 @@ case $architecture in
     *) die "ARCHITECTURE is '$architecture'" "x86_64 and arm64 are possible" ;;
 esac
 
-if cargo lambda --version >/dev/null 2>&1; then
-    cargo lambda build --profile "$profile" --locked --bin panorec --target "$target"
+if "${CARGO:-cargo}" lambda --version >/dev/null 2>&1; then
+    "${CARGO:-cargo}" lambda build --profile "$profile" --locked --bin panorec --target "$target"
     built=target/lambda/panorec/bootstrap
 else
     [[ $architecture == "$here" ]] || die "plain cargo builds for this machine ($here) only" "pip install cargo-lambda"
     # The same targets as everywhere, so that nothing is built twice with other features.
-    cargo build --profile "$profile" --locked --bin panorec --example serve --example judge
+    "${CARGO:-cargo}" build --profile "$profile" --locked --bin panorec --example serve --example judge
     built=target/$profile/panorec
 fi
 

@@ -8,6 +8,7 @@ use crate::cloud::process::{self, Server};
 use crate::cloud::s3::Bucket;
 use crate::cloud::tables::{TABLE, Tables};
 use crate::cloud::{KEY, REGION, SECRET, config};
+use crate::deployment;
 use crate::gateway::{Client, request};
 use crate::judge::Evidence;
 use crate::judge::tools::tool;
@@ -144,11 +145,13 @@ const TIMEOUT_SECONDS: i32 = 30;
 /// The platform notices, gives a function that does not end by itself a grace of seconds, and starts another.
 const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 
-/// The function in MiniStack, with buckets and tables there.
+/// The function in MiniStack, with buckets and tables there, as the template has them.
 struct Deployed {
     lambda: Lambda,
     runtime: Runtime,
-    bucket: aws_sdk_s3::Client,
+    s3: aws_sdk_s3::Client,
+    /// Of recordings, and of chunks.
+    buckets: [String; 2],
     client: Client,
     watch: Watch,
     /// Processes of the platform itself.
@@ -157,48 +160,61 @@ struct Deployed {
 
 impl Deployed {
     const NAME: &'static str = "panorec";
-    const BUCKET: &'static str = "recordings";
 
     fn new() -> Self {
         let runtime = runtime();
-        let (lambda, bucket, watch, platform) = runtime.block_on(async {
+        let (lambda, s3, watch, platform) = runtime.block_on(async {
             let lambda = Lambda::new().await;
-            let config = config(&lambda.endpoint, SECRET).await;
-            Tables::create(&aws_sdk_dynamodb::Client::new(&config)).await;
-            let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
-            let bucket = aws_sdk_s3::Client::from_conf(s3);
-            bucket.create_bucket().bucket(Self::BUCKET).send().await.unwrap();
+            let config = aws_sdk_s3::config::Builder::from(&config(&lambda.endpoint, SECRET).await);
+            let s3 = aws_sdk_s3::Client::from_conf(config.force_path_style(true).build());
+            s3.create_bucket().bucket(deployment::PACKAGES).send().await.unwrap();
             let watch = Watch::start(lambda.keeper, &lambda.dir);
             let platform = watch.running("");
-            (lambda, bucket, watch, platform)
+            (lambda, s3, watch, platform)
         });
-        let path = runtime.block_on(async {
-            let binary = std::fs::read(env!("CARGO_BIN_EXE_panorec")).unwrap();
-            let ffmpeg = tool("ffmpeg").unwrap();
-            let env = [
-                ("PANOREC_FFMPEG", ffmpeg.to_str().unwrap()),
-                ("PANOREC_TABLE", TABLE),
-                ("PANOREC_ALLOW_ADDRESS", "127.0.0.0/8"),
-                ("COS_BUCKET", Self::BUCKET),
-                ("CDN_DOMAIN", DOMAIN),
-            ];
-            lambda.deploy(Self::NAME, &binary, &env, TIMEOUT_SECONDS).await;
-            lambda.publish(Self::NAME).await
-        });
+        let chosen = [
+            ("Endpoint", "function-url"),
+            ("Authorization", "NONE"),
+            ("AllowAddress", "127.0.0.0/8"),
+            ("PlaybackDomain", DOMAIN),
+        ];
+        let mut outputs = deployment::deploy(&lambda, &chosen);
+        let mut output = |name: &str| outputs.remove(name).unwrap_or_else(|| panic!("no output {name}"));
+        assert_eq!(output("FunctionName"), Self::NAME);
+        // The name leads nowhere here; the platform has the same function at a path.
+        let url = output("FunctionUrlAddress");
+        let id = url.strip_prefix("https://").and_then(|u| u.split('.').next()).unwrap();
+        let path = format!("/_aws/lambda-url/{id}/record");
+        assert!(url.ends_with("/record") && output("FunctionUrlTry").contains(&url), "{url}");
         let address = lambda.endpoint.strip_prefix("http://").unwrap().to_string();
-        Self { client: Client { address, path: path + "/record" }, lambda, runtime, bucket, watch, platform }
+        Self::shorten(&address);
+        let buckets = [output("TargetBucketUsed"), output("RawBucketUsed")];
+        Self { client: Client { address, path }, lambda, runtime, s3, buckets, watch, platform }
+    }
+
+    /// A timeout that a test can wait for, and the programs of this machine instead of the layers', which the platform does not
+    /// mount. Without the SDK, which does not take the platform's answer: numbers from a template are text in it.
+    fn shorten(address: &str) {
+        let path = format!("/2015-03-31/functions/{}/configuration", Self::NAME);
+        let found = request(address, "GET", &path, &[], b"").json();
+        assert_eq!(found["Timeout"], 900, "{found}");
+        let mut variables = found["Environment"]["Variables"].clone();
+        variables["PANOREC_FFMPEG"] = tool("ffmpeg").unwrap().to_str().into();
+        let change = json!({"Timeout": TIMEOUT_SECONDS, "Environment": {"Variables": variables}});
+        let answer = request(address, "PUT", &path, &[], change.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
     fn read(&self, key: &str) -> Vec<u8> {
         self.runtime.block_on(async {
-            let found = self.bucket.get_object().bucket(Self::BUCKET).key(key).send().await.unwrap();
+            let found = self.s3.get_object().bucket(&self.buckets[0]).key(key).send().await.unwrap();
             found.body.collect().await.unwrap().to_vec()
         })
     }
 
-    /// How many objects there are below a prefix.
+    /// How many chunks there are below a prefix.
     fn count(&self, prefix: &str) -> usize {
-        let listed = self.bucket.list_objects_v2().bucket(Self::BUCKET).prefix(prefix).send();
+        let listed = self.s3.list_objects_v2().bucket(&self.buckets[1]).prefix(prefix).send();
         self.runtime.block_on(listed).unwrap().contents().len()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `/NAME` a file of the directory · `/media/NAME` a test video (with ranges) · `/slow/MS/NAME` the same file after a while · `/never` takes the
 //! request and says nothing · `/half` begins a page and does not end it · `/status/N` an error page · `/count/NAME` how often this was asked ·
-//! `/note?TEXT` is kept for the test, and so is every path that was asked for.
+//! `/redirect?URL` leads there · `/note?TEXT` is kept for the test, and so is every path that was asked for.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -128,6 +128,9 @@ impl Shared {
             ("status", code) => {
                 let body = format!("<!doctype html><h1>{code}</h1>");
                 text(&mut out, &format!("{code} As Asked"), "text/html", &body)
+            }
+            ("redirect", _) => {
+                write!(out, "HTTP/1.1 302 Found\r\nLocation: {query}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             }
             ("count", name) => {
                 let n = {

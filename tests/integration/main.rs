@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 #![allow(clippy::disallowed_methods, reason = "tests start the binary under test and wait for it")]
 
+mod callbacks;
 mod cli;
 mod fuzzed;
 mod layering;

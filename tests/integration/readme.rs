@@ -46,3 +46,48 @@ fn every_option_of_record_is_in_the_readme() {
         .collect();
     assert_eq!(missing, Vec::<String>::new());
 }
+
+/// Names of tests in the tables of a document, by their place in the last column.
+fn tests_named(document: &str) -> BTreeSet<String> {
+    let rows = document.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| ---"));
+    let last = rows.filter_map(|l| l.trim_end_matches(" |").rsplit(" | ").next());
+    let words = last.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // A test is a sentence.
+    words.filter(|w| w.matches('_').count() >= 3).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_promise_and_every_rule_has_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut code, mut todo) = (String::new(), vec![root.join("src"), root.join("tests")]);
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            code.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    let is_test = |name: &str| {
+        code.match_indices(&format!("fn {name}()")).any(|(at, _)| {
+            let before = code[..at].trim_end().trim_end_matches("async").trim_end();
+            before.ends_with(']') && before.lines().last().is_some_and(|l| l.contains("test"))
+        })
+    };
+    let specification = readme().split("## Specification").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+    let security = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    for (document, least) in [(specification, 15), (security, 20)] {
+        let named = tests_named(&document);
+        let missing: Vec<_> = named.iter().filter(|name| !is_test(name)).collect();
+        assert!(named.len() >= least && missing.is_empty(), "{} tests are named; not there: {missing:?}", named.len());
+    }
+}
+
+#[test]
+fn every_parameter_of_the_template_is_in_the_readme() {
+    let template = crate::sam::template();
+    let parameters = template["Parameters"].as_object().unwrap();
+    let readme = readme();
+    let table = readme.split("| parameter |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let missing: Vec<_> = parameters.keys().filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
@@ -80,9 +81,17 @@ pub struct Egress {
     accept: JoinHandle<()>,
 }
 
+/// How names become addresses.
+type Resolver = fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+fn system(name: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    Box::pin(async move { lookup_host((name, port)).await.map(Iterator::collect::<Vec<_>>) })
+}
+
 #[derive(Debug)]
 struct Rules {
     allow: Vec<IpNet>,
+    resolver: Resolver,
     own_ports: Mutex<Vec<u16>>,
     failures: Mutex<VecDeque<(String, Refusal)>>,
 }
@@ -90,9 +99,13 @@ struct Rules {
 impl Egress {
     /// Starts it on a free loopback port. `allow` names what may be reached although it is not public.
     pub async fn start(allow: Vec<IpNet>) -> io::Result<Arc<Self>> {
+        Self::resolving(allow, system).await
+    }
+
+    async fn resolving(allow: Vec<IpNet>, resolver: Resolver) -> io::Result<Arc<Self>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let rules = Arc::new(Rules { allow, own_ports: Mutex::default(), failures: Mutex::default() });
+        let rules = Arc::new(Rules { allow, resolver, own_ports: Mutex::default(), failures: Mutex::default() });
         rules.own_ports().push(address.port());
         let accept = tokio::spawn(accept(listener, Arc::clone(&rules)));
         Ok(Arc::new(Self { address, rules, accept }))
@@ -201,8 +214,8 @@ impl Rules {
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refusal> {
         let found: Vec<SocketAddr> = match target {
             Target::Address(address) => vec![*address],
-            Target::Name(name, port) => match timeout(RESOLVE_BOUND, lookup_host((name.as_str(), *port))).await {
-                Ok(Ok(found)) => found.collect(),
+            Target::Name(name, port) => match timeout(RESOLVE_BOUND, (self.resolver)(name.clone(), *port)).await {
+                Ok(Ok(found)) => found,
                 Ok(Err(_)) => return Err(Refusal::NoSuchName),
                 Err(_) => return Err(Refusal::NoResolver),
             },
@@ -268,6 +281,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -321,6 +335,30 @@ mod tests {
         let refusal = egress.failure("LOCALHOST").unwrap();
         assert!(matches!(refusal, Refusal::NotPermitted(ip) if ip.is_loopback()), "{refusal:?}");
         assert!(refusal.to_string().contains("--allow-address"), "{refusal}");
+    }
+
+    /// DNS rebinding: what was checked is what is connected to, and the next connection is checked anew.
+    #[tokio::test]
+    async fn a_name_that_changes_is_judged_at_every_connection() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let changing: Resolver = |_, port| {
+            let at = |last: u8| SocketAddr::from(([127, 0, 0, last], port));
+            let found = match ASKED.fetch_add(1, Ordering::SeqCst) {
+                0 => vec![at(1)],
+                1 => vec![at(2)],        // the name's owner has changed it
+                _ => vec![at(2), at(1)], // or has it both ways
+            };
+            Box::pin(async move { Ok(found) })
+        };
+        let server = echo().await;
+        let inner = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), server.port())).await.unwrap();
+        let egress = Egress::resolving(vec!["127.0.0.1/32".parse().unwrap()], changing).await.unwrap();
+        for (question, code) in [(1, 0), (2, 2), (3, 0)] {
+            assert_eq!(ask(&egress, "rebound.example", server.port()).await.0, code, "question {question}");
+            assert_eq!(ASKED.load(Ordering::SeqCst), question, "one question for check and connection");
+        }
+        let visit = timeout(Duration::from_millis(100), inner.accept()).await;
+        assert!(visit.is_err(), "somebody got to the address that is not allowed");
     }
 
     #[tokio::test]

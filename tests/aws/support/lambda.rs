@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{Environment, FunctionCode, FunctionUrlAuthType, Runtime};
+use aws_sdk_lambda::types::{Environment, FunctionCode, Runtime};
 
 use super::process::{Server, start, tool};
 use super::{SECRET, config};
@@ -71,14 +71,6 @@ impl Lambda {
         made.send().await.unwrap();
     }
 
-    /// Gives a function an address of its own. Returns its path here, where no name leads to it.
-    pub async fn publish(&self, name: &str) -> String {
-        let made = self.client.create_function_url_config().function_name(name).auth_type(FunctionUrlAuthType::None);
-        let url = made.send().await.unwrap().function_url;
-        let id = url.strip_prefix("https://").and_then(|u| u.split('.').next()).unwrap();
-        format!("/_aws/lambda-url/{id}")
-    }
-
     fn package(&self, name: &str, program: &[u8]) -> Vec<u8> {
         let dir = self.dir.join(format!("{name}.package"));
         std::fs::create_dir(&dir).unwrap();
@@ -105,6 +97,8 @@ fn run() -> Server {
         command.env("BIND_HOST", "127.0.0.1").env("MINISTACK_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
         command.env("SFTP_ENABLED", "0").env("IOT_MTLS_ENABLED", "0").env("LAMBDA_EXECUTOR", "local");
         command.env("AWS_ENDPOINT_URL", endpoint);
+        // The translator of SAM's templates, for stacks.
+        command.env("PYTHONPATH", tool("sam"));
         command.env("TMPDIR", dir).env("HOME", dir).env("S3_DATA_DIR", dir.join("s3"));
         command
     };

@@ -1,0 +1,81 @@
+//! Pages that attack whoever records them. What they must not reach is a real server of the tests on a loopback address that
+//! nobody allowed: it stands for Lambda's runtime interface, the metadata address, and whatever else is near a recorder.
+
+use crate::checks;
+use crate::run::Stage;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// The pages' server may be reached; its neighbour may not.
+const ALLOWED: [&str; 2] = ["--allow-address", "127.0.0.1/32"];
+
+/// Somebody near, who counts who comes.
+struct Neighbour {
+    address: SocketAddr,
+    visits: Arc<AtomicUsize>,
+}
+
+impl Neighbour {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let (address, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&visits);
+        // Ends with the tests' process.
+        thread::spawn(move || {
+            for _ in listener.incoming() {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { address, visits }
+    }
+
+    fn visits(&self) -> usize {
+        self.visits.load(Ordering::SeqCst)
+    }
+}
+
+/// Names of the attacks in the page.
+fn attacks() -> Vec<String> {
+    let page = include_str!("../pages/hostile.html");
+    let table = page.split("const attacks = {").nth(1).and_then(|t| t.split("\n};").next()).unwrap();
+    let lines = table.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| !l.starts_with([' ', '}']));
+    lines.filter_map(|l| l.split_once(": ()")).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn a_hostile_page_reaches_nothing_and_is_recorded() {
+    let stage = Stage::new();
+    let neighbour = Neighbour::new();
+    let url = format!("{}#{}", stage.server.url("hostile.html"), neighbour.address);
+    let args = [&ALLOWED[..], &["--duration", "6s"]].concat();
+    // Its end also sees that no process and no downloaded file is left.
+    let outcome = stage.record_url(&url, &stage.file(), &args).end();
+    let notes: Vec<String> = stage.server.notes().into_iter().map(|(_, text)| text).collect();
+    let attacks = attacks();
+    let untried: Vec<_> = attacks.iter().filter(|name| !notes.contains(&format!("tried-{name}"))).collect();
+    assert!(attacks.len() > 30 && untried.is_empty(), "not tried: {untried:?}");
+    let caught: Vec<_> = notes.iter().filter(|text| text.starts_with("caught")).collect();
+    assert!(caught.is_empty(), "{caught:?}");
+    assert_eq!(neighbour.visits(), 0, "somebody got to {}", neighbour.address);
+    let e = outcome.good();
+    checks::container(&outcome, &e);
+    checks::lasts(&e, 6.0);
+    checks::memory(&outcome);
+    // Dialogs stop its scripts again and again, and nothing of the attacks lies over it: the code is there to the end.
+    let last = e.coded().last().expect("the page was never seen").0;
+    assert!(last > 4.5, "the page is not seen after {last} s");
+    // And the neighbour was really there.
+    drop(std::net::TcpStream::connect(neighbour.address).unwrap());
+}
+
+#[test]
+fn a_page_that_leads_elsewhere_is_not_followed() {
+    let stage = Stage::new();
+    let neighbour = Neighbour::new();
+    let url = stage.server.url(&format!("redirect?http://{}/", neighbour.address));
+    let outcome = stage.record_url(&url, &stage.file(), &ALLOWED).end();
+    outcome.failed(&["127.0.0.2", "--allow-address"]);
+    assert_eq!((neighbour.visits(), outcome.file.exists()), (0, false));
+}
