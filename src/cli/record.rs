@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::terminal::ProgressLine;
 use super::values;
-use crate::generation::{self, Admission, Command, Job, Outcome, Progress, Stopped, Timings, Watcher};
+use crate::generation::{self, Admission, Command, Job, Outcome, Progress, Stopped, Target, Timings, Watcher};
 use crate::platform::local::{DirectoryChunkStore, GrowingFile};
 use crate::task::course::Anchor;
 use crate::task::failure::{Failure, FailureCode};
@@ -151,7 +151,7 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
         admission: Arc::new(Admission::owned(0)),
         successor: None,
         chunks: Arc::new(chunks),
-        target: Some(Box::new(target)),
+        target: Target::Own(Box::new(target)),
     };
     Ok(Prepared { job, work })
 }

@@ -185,8 +185,8 @@ pub(super) async fn conclude(
             kept = end.min(media.kept()).max(first);
             let keys = media.keys();
             match media.finish(end, name.as_deref()).await {
-                Ok(Made::File { key, size }) => {
-                    saved = Some(Saved { key, duration: seconds(kept), size });
+                Ok(Made::File { key, size, recorded }) => {
+                    saved = Some(Saved { key, duration: seconds(recorded), size });
                     chunks = keys;
                 }
                 Ok(Made::Elsewhere) => only_chunks = true,

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::admission::Admission;
-use super::media::{self, Media, MediaStatus};
+use super::media::{self, Media, MediaStatus, Target};
 use super::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use super::page::Stage;
 use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
-use crate::platform::{ChunkStore, HeadLastObject};
+use crate::platform::ChunkStore;
 use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::{Guard, give_memory_back};
@@ -101,8 +101,8 @@ pub struct Job {
     pub successor: Option<Alignment>,
     /// Where segments go.
     pub chunks: Arc<dyn ChunkStore>,
-    /// The file; without one, segments are all that is kept.
-    pub target: Option<Box<dyn HeadLastObject>>,
+    /// The file.
+    pub target: Target,
 }
 
 /// Makes a recording. `commands` ending is no command.

@@ -4,7 +4,7 @@
 mod recordings;
 mod tasks;
 
-pub use recordings::{HeadLastPlace, head_last_object, recording_store};
+pub use recordings::{HeadLastPlace, head_last_object, recording_store, recordings_are_gone_on_with};
 pub use tasks::task_store;
 
 use super::{ChunkStore, StoreErrorKind};

@@ -2,8 +2,8 @@
 //! single call of a whole recording fail.
 
 use super::{
-    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Place, Platform, RecorderEvent, RecordingStore, Shelf,
-    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Mark, Place, Platform, RecorderEvent, RecordingStore,
+    Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
 };
 use crate::task::record::TaskRecord;
 use async_trait::async_trait;
@@ -152,6 +152,15 @@ impl<P: RecordingStore + ?Sized> RecordingStore for Faulty<P> {
         let object = self.faults.call("create", &place.dir, self.port.create(place)).await?;
         Ok(Box::new(FaultyObject { object, faults: self.faults.clone() }))
     }
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        let object = self.faults.call("resume", &place.dir, self.port.resume(place, states, held)).await?;
+        Ok(Box::new(FaultyObject { object, faults: self.faults.clone() }))
+    }
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
         self.port.url(place, key, domain)
     }
@@ -183,6 +192,12 @@ impl HeadLastObject for FaultyObject {
     }
     async fn abort(self: Box<Self>) -> Result<(), StoreError> {
         self.faults.call("abort", "", self.object.abort()).await
+    }
+    fn marks(&mut self) -> Vec<Mark> {
+        self.object.marks()
+    }
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        self.faults.call("settle", "", self.object.settle()).await
     }
 }
 

@@ -1,6 +1,10 @@
 //! Stores that forget: the world of simulations, where thousands of recordings are made in seconds. They pass the same
 //! conformance suite as the lasting ones.
 
+mod recordings;
+
+pub use recordings::MemoryRecordings;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    ChunkStore, Clock, Continuation, Created, Cursor, HeadLastObject, Place, RecorderEvent, RecordingStore, Shelf,
-    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned, key, on_domain,
+    ChunkStore, Clock, Continuation, Created, Cursor, RecorderEvent, Shelf, StoreError, StoreErrorKind, TaskPage,
+    TaskStore, Versioned, key,
 };
 use crate::task::record::TaskRecord;
 
@@ -130,63 +134,6 @@ impl ChunkStore for MemoryChunkStore {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         checked("delete", key)?;
         lock(&self.0).remove(key);
-        Ok(())
-    }
-}
-
-/// Finished recordings.
-#[derive(Default, Clone)]
-pub struct MemoryRecordings(Objects);
-
-impl MemoryRecordings {
-    /// Everything that is visible.
-    pub fn visible(&self) -> BTreeMap<String, Bytes> {
-        lock(&self.0).clone()
-    }
-}
-
-#[async_trait]
-impl RecordingStore for MemoryRecordings {
-    async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
-        let name = place.name.as_deref().unwrap_or("unnamed");
-        checked("create", &format!("{}/{name}", place.dir))?;
-        Ok(Box::new(MemoryObject { objects: Arc::clone(&self.0), place: place.clone(), payload: Vec::new() }))
-    }
-
-    fn url(&self, _place: &Place, key: &str, domain: Option<&str>) -> String {
-        on_domain(domain.unwrap_or("memory.invalid"), key)
-    }
-}
-
-struct MemoryObject {
-    objects: Objects,
-    place: Place,
-    payload: Vec<u8>,
-}
-
-#[async_trait]
-impl HeadLastObject for MemoryObject {
-    fn head_alignment(&self) -> u64 {
-        1
-    }
-
-    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
-        self.payload.extend_from_slice(&payload);
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError> {
-        let name = self.place.name.as_deref().unwrap_or(name);
-        let (stem, extension) = name.rsplit_once('.').map_or((name, String::new()), |(s, e)| (s, format!(".{e}")));
-        let mut objects = lock(&self.objects);
-        let names = std::iter::once(name.to_string()).chain((1..).map(|n| format!("{stem}-{n}{extension}")));
-        let mut keys = names.map(|name| format!("{}/{name}", self.place.dir));
-        let key = keys.find(|key| !objects.contains_key(key)).unwrap_or_default();
-        objects.insert(key.clone(), [&head[..], &self.payload].concat().into());
-        Ok(key)
-    }
-
-    async fn abort(self: Box<Self>) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -74,6 +74,17 @@ pub trait ChunkStore: Send + Sync {
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }
 
+/// Word of payload that has become lasting: another process can go on with the object from its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes of payload up to here: the end of one that was appended.
+    pub payload: u64,
+    /// Of these, bytes at the front that are held back in memory: a process that goes on brings them along.
+    pub held: u64,
+    /// What the store has to be told to go on: all of them, in the order in which they came.
+    pub state: String,
+}
+
 /// An object written head last: media payload while recording, the head (whose size depends on all of it) at the end.
 #[async_trait]
 pub trait HeadLastObject: Send {
@@ -87,6 +98,11 @@ pub trait HeadLastObject: Send {
     async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError>;
     /// Leaves nothing behind.
     async fn abort(self: Box<Self>) -> Result<(), StoreError>;
+    /// What has become lasting since the last call, oldest first. From the first one on, an object that is dropped, or
+    /// whose end fails for now, stays for [`RecordingStore::resume`].
+    fn marks(&mut self) -> Vec<Mark>;
+    /// Waits for what is on its way to become lasting.
+    async fn settle(&mut self) -> Result<(), StoreError>;
 }
 
 /// Where a finished recording belongs.
@@ -107,6 +123,15 @@ pub struct Place {
 pub trait RecordingStore: Send + Sync {
     /// A new recording; nothing of it is visible before it is finished.
     async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError>;
+    /// Goes on with an object that another process began: `states` are those of its marks, `held` the bytes that they
+    /// say are held back. Payload is appended from the last mark on. Whoever began it may still be at it: nothing that it
+    /// does from now on gets into the recording. `NotFound` if it is gone, which may show later, too.
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError>;
     /// Address of the recording with this key for those who play it, on `domain` if that is given.
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String;
 }

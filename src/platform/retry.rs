@@ -209,6 +209,15 @@ impl<P: RecordingStore + ?Sized> RecordingStore for Retrying<P> {
         repeat(self.attempts(ATTEMPTS), || self.port.create(place)).await
     }
 
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        repeat(self.attempts(ATTEMPTS), || self.port.resume(place, states, held.clone())).await
+    }
+
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
         self.port.url(place, key, domain)
     }

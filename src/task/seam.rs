@@ -38,6 +38,18 @@ impl Seams {
         &self.0
     }
 
+    /// Those of the segments before one.
+    pub fn before(&self, index: u64) -> Self {
+        Self(self.0.iter().filter(|s| s.first < index).copied().collect())
+    }
+
+    /// Whether any of the segments `from..to` is of this generation.
+    pub fn is_of(&self, generation: u32, from: u64, to: u64) -> bool {
+        let ends = self.0.iter().skip(1).map(|s| s.first).chain([u64::MAX]);
+        let mut spans = self.0.iter().zip(ends);
+        spans.any(|(s, end)| s.generation == generation && s.first.max(from) < end.min(to))
+    }
+
     /// Whose a segment is.
     pub fn generation_of(&self, index: u64) -> Option<u32> {
         self.0.iter().rev().find(|s| s.first <= index).map(|s| s.generation)

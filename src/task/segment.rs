@@ -71,6 +71,18 @@ pub fn parse_chunk_key(key: &str) -> Option<(u32, ChunkName)> {
     Some((generation.parse().ok()?, name))
 }
 
+/// Key of a page of the ledger: what `generation` knew of the growing file once it had so many segments.
+pub fn page_key(task: &str, generation: u32, segments: u64) -> String {
+    format!("raw/{task}/{generation}/{segments:08}.page")
+}
+
+/// Generation and number of segments of a page by its key; `None` for any other key.
+pub fn parse_page_key(key: &str) -> Option<(u32, u64)> {
+    let (rest, file) = key.rsplit_once('/')?;
+    let (_, generation) = rest.rsplit_once('/')?;
+    Some((generation.parse().ok()?, file.strip_suffix(".page")?.parse().ok()?))
+}
+
 /// What a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChunkName {
@@ -92,5 +104,8 @@ mod tests {
         for other in ["raw/task/0/index.json", "raw/task/x/init.mp4", "raw/task/0/1.mp4", "init.mp4", ""] {
             assert_eq!(parse_chunk_key(other), None, "{other}");
         }
+        let page = page_key("task", 3, 70);
+        assert_eq!((parse_page_key(&page), parse_chunk_key(&page)), (Some((3, 70)), None));
+        assert_eq!(parse_page_key(&chunk_key("task", 3, ChunkName::Segment(7))), None);
     }
 }

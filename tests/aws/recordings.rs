@@ -18,7 +18,7 @@ use crate::support::s3::Bucket;
 const NOW: u64 = 1_700_000_000_123;
 /// What is held back, and what goes up while recording.
 const HELD: usize = 5 << 20;
-const PART: usize = 10 << 20;
+const PART: usize = 5 << 20;
 /// For what happens behind our back; it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -88,6 +88,7 @@ async fn a_bucket_keeps_what_the_port_promises() {
     let place = InBucket { bucket, recordings };
     conformance::head_last_object(&place).await;
     conformance::recording_store(&place.recordings, &place).await;
+    conformance::recordings_are_gone_on_with(&place.recordings, &place).await;
 }
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn a_recording_without_a_name_is_called_after_the_end_or_after_the_moment_
     assert_eq!(bucket.read("t/1234.mp4").await.unwrap(), b"head payload");
 
     let mut large = recordings.create(&place("t", None)).await.unwrap();
-    let (pieces, whole) = payload(HELD + PART + 1_500_000);
+    let (pieces, whole) = payload(HELD + PART + 3_000_000);
     append_all(&mut large, &pieces).await;
     let key = large.finish(Bytes::from_static(b"head "), "1234.mp4").await.unwrap();
     assert_eq!(key, format!("t/{NOW}.mp4"));
@@ -137,7 +138,7 @@ async fn names_that_are_taken_are_left_alone() {
     bucket.put("x.mp4", b"theirs").await;
     let finish = async |small: bool| {
         let mut object = recordings.create(&place("", Some("x.mp4"))).await.unwrap();
-        let (pieces, _) = payload(if small { 10 } else { HELD + PART + 1_000_000 });
+        let (pieces, _) = payload(if small { 10 } else { HELD + PART + 3_000_000 });
         append_all(&mut object, &pieces).await;
         object.finish(Bytes::from_static(b"head"), "y.mp4").await.unwrap()
     };
@@ -153,7 +154,7 @@ async fn a_name_that_is_taken_while_recording_is_lost_and_the_error_says_so() {
     let bucket = Bucket::new().await;
     let recordings = recordings(&bucket, &bucket.endpoint).await;
     let mut object = recordings.create(&place("t", Some("x.mp4"))).await.unwrap();
-    append_all(&mut object, &payload(HELD + PART + 1_000_000).0).await;
+    append_all(&mut object, &payload(HELD + PART + 3_000_000).0).await;
     assert_eq!(bucket.uploads().await.len(), 1, "the upload has begun");
     bucket.put("t/x.mp4", b"theirs").await;
     let lost = object.finish(Bytes::from_static(b"head"), "y.mp4").await.unwrap_err();
@@ -183,7 +184,7 @@ async fn what_is_aborted_or_dropped_leaves_no_upload_behind() {
     let recordings = recordings(&bucket, &bucket.endpoint).await;
     let begin = async |name: &str| {
         let mut object = recordings.create(&place("", Some(name))).await.unwrap();
-        append_all(&mut object, &payload(HELD + PART + 1_500_000).0).await;
+        append_all(&mut object, &payload(HELD + PART + 3_000_000).0).await;
         object
     };
     let (aborted, dropped) = (begin("aborted").await, begin("dropped").await);
@@ -205,7 +206,7 @@ async fn a_lost_answer_at_the_end_makes_neither_a_second_object_nor_an_error() {
     let bucket = Bucket::new().await;
     let proxy = Proxy::before(&bucket.endpoint).await;
     let recordings = recordings(&bucket, &proxy.endpoint).await;
-    for (name, len, request) in [("small.mp4", 10, "PUT /"), ("large.mp4", HELD + PART + 1_000_000, "POST /")] {
+    for (name, len, request) in [("small.mp4", 10, "PUT /"), ("large.mp4", HELD + PART + 3_000_000, "POST /")] {
         let mut object = recordings.create(&place("", Some(name))).await.unwrap();
         let (pieces, whole) = payload(len);
         append_all(&mut object, &pieces).await;
@@ -246,7 +247,7 @@ async fn a_network_that_comes_back_costs_only_what_was_refused_meanwhile() {
     let proxy = Proxy::before(&bucket.endpoint).await;
     let recordings = recordings(&bucket, &proxy.endpoint).await;
     let mut object = recordings.create(&place("", Some("x.mp4"))).await.unwrap();
-    let (pieces, _) = payload(HELD + 3 * PART);
+    let (pieces, _) = payload(HELD + 6 * PART);
     let (mut kept, mut refused) = (Vec::new(), 0);
     for (n, piece) in pieces.iter().enumerate() {
         proxy.set_down((17..30).contains(&n));

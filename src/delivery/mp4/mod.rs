@@ -17,6 +17,7 @@
 
 mod moov;
 mod payload;
+mod taken;
 mod track;
 pub mod validate;
 
@@ -26,8 +27,9 @@ use crate::task::segment::{Segment, TrackKind};
 use crate::task::timeline::{AAC_FRAME, SAMPLE_RATE, seconds};
 use bytes::Bytes;
 use payload::{Kept, Piece};
+pub use taken::Taken;
 use thiserror::Error;
-use track::{Chunk, Track};
+use track::Track;
 
 /// Longest segment that is taken, in samples: an hour. The grid's longest is 2.67 s, a keyframe interval gone wrong may be
 /// longer and still be saved; a damaged length must not make the recorder work through years.
@@ -228,6 +230,11 @@ impl Movie {
         self.recorded
     }
 
+    /// Index of the segment that follows.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Bytes of payload so far.
     pub fn payload(&self) -> u64 {
         self.payload
@@ -257,30 +264,11 @@ impl Step<'_> {
         self.payload.clone()
     }
 
-    /// Takes the segment: its payload has been appended.
-    pub fn commit(self) {
-        let Self { movie, samples, kept, payload, pieces } = self;
-        for kept in &kept {
-            let run = kept.run;
-            let Some(track) = movie.tracks.iter_mut().find(|t| t.kind == run.kind) else {
-                continue; // `follow` found it
-            };
-            if track.sizes.is_empty() {
-                track.first = run.start;
-            }
-            track.priming_expected &= run.samples.is_empty();
-            run.samples[kept.skipped..].iter().for_each(|s| track.push(s));
-            for piece in pieces.iter().filter(|p| p.kind == run.kind) {
-                track.chunks.push(Chunk {
-                    offset: movie.payload + piece.offset as u64,
-                    samples: (piece.to - piece.from) as u32,
-                    description: track.description,
-                });
-            }
-        }
-        movie.next += 1;
-        movie.recorded += samples;
-        movie.payload += payload.len() as u64;
+    /// Takes the segment: its payload has been appended. What it adds to the tables can be kept; see [`Movie::take`].
+    pub fn commit(self) -> Taken {
+        let taken = Taken::of(self.samples, self.payload.len() as u64, &self.kept, &self.pieces);
+        self.movie.apply(&taken);
+        taken
     }
 }
 

@@ -1,3 +1,4 @@
+use super::track::Chunk;
 use super::validate::{File, validate};
 use super::*;
 use crate::task::boxes::Boxes;

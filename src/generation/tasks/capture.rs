@@ -9,6 +9,7 @@ use super::super::admission::Admission;
 use super::super::change::ChangeError;
 use super::super::desk::{Desk, Office, alignment, prefix};
 use super::super::lease::{Holder, LEASE};
+use super::super::media::{Shared, Target};
 use super::super::outcome::Outcome;
 use super::super::record::Job;
 use super::deliver::place;
@@ -44,7 +45,8 @@ impl TaskRunner {
     ) -> Result<Share, ChangeError> {
         if joined == Joined::Successor {
             let admission = Admission::warm();
-            return self.capture(holder, &record, Some(&record), admission, None, invocation).await;
+            let target = self.shared(&record, None);
+            return self.capture(holder, &record, Some(&record), admission, target, invocation).await;
         }
         let left = match record.generation {
             1 => Vec::new(),
@@ -76,10 +78,16 @@ impl TaskRunner {
                 Err(error) if error.kind.is_transient() => return Err(error.into()),
                 Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
             },
-            // What earlier recorders left and what this one stores are put together at the end.
+            // The writer goes on with the file that an earlier generation began.
             _ => None,
         };
+        let target = self.shared(&record, target);
         self.capture(holder, &record, None, Admission::owned(base), target, invocation).await
+    }
+
+    fn shared(&self, record: &TaskRecord, begun: Option<Box<dyn HeadLastObject>>) -> Target {
+        let (tasks, clock) = (Arc::clone(&self.platform.tasks), Arc::clone(&self.platform.clock));
+        Target::Task(Shared { ground: self.ground(record), tasks, clock, begun })
     }
 
     /// Records.
@@ -89,7 +97,7 @@ impl TaskRunner {
         record: &TaskRecord,
         successor: Option<&TaskRecord>,
         admission: Admission,
-        target: Option<Box<dyn HeadLastObject>>,
+        target: Target,
         invocation: &Invocation,
     ) -> Result<Share, ChangeError> {
         let mut spec = match record.order.recording(&self.config.allow_addresses) {
@@ -144,7 +152,10 @@ impl TaskRunner {
         }
         let made = match outcome.only_chunks || desk.handing_over() {
             true => holder.holding(self.assemble(&holder.look().await?.0)).await??,
-            false => Product { saved: outcome.saved, chunks: outcome.chunks, ..Product::default() },
+            false => {
+                let chunks = self.spare(record, &outcome).await;
+                Product { saved: outcome.saved, chunks, ..Product::default() }
+            }
         };
         let product = Product {
             failure: made.failure.clone().or(outcome.failure),
@@ -153,6 +164,14 @@ impl TaskRunner {
             ..made
         };
         Ok(product.into())
+    }
+
+    /// Chunks that are not needed any more: of all generations.
+    async fn spare(&self, record: &TaskRecord, outcome: &Outcome) -> Vec<String> {
+        if outcome.saved.is_none() {
+            return outcome.chunks.clone();
+        }
+        self.chunks(record).list(&prefix(&record.id)).await.unwrap_or_else(|_| outcome.chunks.clone())
     }
 
     /// Everything that was recorded is stored: another generation goes on.

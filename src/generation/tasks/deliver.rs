@@ -1,8 +1,11 @@
 //! From what recorders left behind to a file, and where that belongs.
 
+use std::sync::Arc;
+
 use super::super::assemble::{AssembleError, assemble};
 use super::super::change::ChangeError;
 use super::super::desk::{name, prefix};
+use super::super::growth::{Ground, Growth, ResumeError};
 use super::super::lease::Holder;
 use super::super::outcome::Saved;
 use super::{PATIENCE, Product, TaskRunner, failed};
@@ -11,6 +14,7 @@ use crate::platform::{ChunkStore, Place, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::record::{TaskRecord, Video};
 use crate::task::status::{Status, StatusEvent};
+use crate::task::timeline::seconds;
 
 impl TaskRunner {
     /// Makes the file of what a recorder left behind.
@@ -35,11 +39,27 @@ impl TaskRunner {
         Ok(Product { failure: made.failure.clone().or(failure), ..made })
     }
 
-    /// The file of a task's chunks.
+    pub(super) fn ground(&self, record: &TaskRecord) -> Ground {
+        let (recordings, chunks) = (Arc::clone(&self.platform.recordings), self.chunks(record));
+        Ground { recordings, chunks, place: place(record), task: record.id.clone() }
+    }
+
+    /// The file of what is kept of a task: the growing one, or, if nobody can go on with that, one of its chunks.
     pub(super) async fn assemble(&self, record: &TaskRecord) -> Result<Product, StoreError> {
         let stopped = record.stopped.unwrap_or_else(|| self.platform.clock.now());
         let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
         let left = chunks.list(&prefix).await?;
+        match self.grown(record, &left, &name(stopped)).await {
+            Ok(Some(saved)) => return Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
+            Ok(None) => {}
+            Err(ResumeError::Store(error)) if error.kind.is_transient() => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = %super::super::chain(&error), "the growing file is lost; making one of its chunks");
+                if let Err(error) = self.ground(record).discard(&record.seams).await {
+                    tracing::warn!(error = %super::super::chain(&error), "an unfinished upload is left behind");
+                }
+            }
+        }
         let target = self.platform.recordings.create(&place(record)).await?;
         match assemble(&*chunks, &prefix, Some(&record.seams), target, &name(stopped)).await {
             Ok(saved) => Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
@@ -48,6 +68,17 @@ impl TaskRunner {
             Err(AssembleError::Store(error)) if error.kind.is_transient() => Err(error),
             Err(error) => Ok(failed(FailureCode::UploadFailed, super::super::chain(&error))),
         }
+    }
+
+    /// Finishes the growing file, if there is one.
+    async fn grown(&self, record: &TaskRecord, left: &[String], name: &str) -> Result<Option<Saved>, ResumeError> {
+        let (ground, upto) = (self.ground(record), record.seams.next_index(left));
+        let Some(growth) = Growth::take_over(&ground, &record.seams, record.generation, upto).await? else {
+            return Ok(None);
+        };
+        let recorded = growth.recorded();
+        let made = growth.finish(recorded, name).await.map_err(|e| e.at(name))?;
+        Ok(made.map(|(key, size)| Saved { key, duration: seconds(recorded), size }))
     }
 
     pub(super) fn video(&self, record: &TaskRecord, place: &Place, saved: &Saved) -> Video {

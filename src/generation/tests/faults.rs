@@ -76,6 +76,7 @@ async fn a_failure_that_passes_costs_nothing() {
             let times = [Some(fate.task.created), fate.task.started, fate.task.canceled, fate.task.stopped];
             assert!(times.is_sorted(), "{at}");
             assert_eq!(fate.task.result.failure, None, "{at}");
+            assert_eq!(fate.world.recordings.visible().len(), 1, "{at}");
             assert_eq!(length(&fate.world), Some(SEGMENTS * SEGMENT), "{at}");
         }
     }

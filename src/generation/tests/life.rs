@@ -146,7 +146,8 @@ async fn a_killed_recorder_is_followed_by_another_and_the_gap_is_listed() {
     let killed = tokio::time::timeout(Duration::from_secs(10), world.invoke(&world.platform)).await;
     assert!(killed.is_err());
     let left = world.platform.chunks.list("raw/").await.unwrap();
-    assert_eq!(left.len(), 5, "an init segment and four others: {left:?}");
+    let chunks = left.iter().filter(|k| crate::task::segment::parse_chunk_key(k).is_some()).count();
+    assert_eq!(chunks, 5, "an init segment and four others: {left:?}");
     assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours", "the lease is not over");
     tokio::time::sleep(Duration::from_secs(11)).await;
     let swept = world.runner(&world.platform).sweep().await.unwrap();

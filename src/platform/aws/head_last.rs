@@ -4,6 +4,8 @@
 //! last must have as many. What follows goes up while recording. So the work at the end does not grow with the length of
 //! the recording, and a recording that was never more than one part beyond what is held is a single put.
 //!
+//! Parts end where what was appended ends, so that another process can go on from there.
+//!
 //! Nothing is ever replaced. The name of an upload in parts must be chosen when it begins: a free one is. Whoever takes it
 //! before the end wins. A single put tries the next name instead.
 
@@ -13,9 +15,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::chunks::s3;
-use super::multipart::{Multipart, PART_BYTES, Patience};
+use super::multipart::{Multipart, Patience, SMALL_PART_BYTES};
 use super::recordings::{CONTENT_TYPE, Candidates, MARK, Naming, is_taken};
-use crate::platform::{Clock, HeadLastObject, StoreError};
+use crate::platform::{Clock, HeadLastObject, Mark, StoreError};
 
 /// S3's smallest part.
 const HELD_BYTES: usize = 5 << 20;
@@ -37,19 +39,21 @@ impl S3HeadLast {
         Self { naming, name, clock, held, filling, multipart: None }
     }
 
-    /// Sends whole parts, so that there is room for more payload.
+    /// One that another process began.
+    pub(super) fn resumed(naming: Naming, clock: Arc<dyn Clock>, multipart: Multipart, held: Bytes) -> Self {
+        Self { held: held.into(), multipart: Some(multipart), ..Self::new(naming, None, clock) }
+    }
+
+    /// Sends what makes a part, so that there is room for more payload.
     async fn make_room(&mut self) -> Result<(), StoreError> {
-        if self.filling.len() < PART_BYTES {
-            return Ok(());
+        if self.multipart.is_none() && self.filling.len() >= SMALL_PART_BYTES {
+            let name = self.name.clone().unwrap_or_else(|| format!("{}.mp4", self.clock.now()));
+            self.multipart = Some(Multipart::begin(&self.naming, &name, self.held.len()).await?);
         }
-        let multipart = match self.multipart.take() {
-            Some(begun) => begun,
-            None => {
-                let name = self.name.clone().unwrap_or_else(|| format!("{}.mp4", self.clock.now()));
-                Multipart::begin(&self.naming, &name).await?
-            }
-        };
-        self.multipart.insert(multipart).send_whole(&mut self.filling).await
+        match &mut self.multipart {
+            Some(multipart) => multipart.send_whole(&mut self.filling).await,
+            None => Ok(()),
+        }
     }
 
     /// A small recording, under the first free name.
@@ -74,7 +78,7 @@ impl S3HeadLast {
         match call.send().await {
             Ok(_) => Ok(Some(key)),
             // The answer to a try that went well may have been lost.
-            Err(_) if naming.is_ours(&key).await => Ok(Some(key)),
+            Err(_) if naming.is_ours(&key, body.len() as u64).await => Ok(Some(key)),
             Err(e) if is_taken(&e) => Ok(None),
             Err(e) => Err(s3("finish", &key, e)),
         }
@@ -87,12 +91,11 @@ impl HeadLastObject for S3HeadLast {
         1
     }
 
-    async fn append(&mut self, mut payload: Bytes) -> Result<(), StoreError> {
+    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
         // Before anything of this payload is kept: an error is then an error of what came earlier.
         self.make_room().await?;
-        let held = payload.split_to(payload.len().min(HELD_BYTES - self.held.len()));
-        self.held.extend_from_slice(&held);
-        self.filling.extend_from_slice(&payload);
+        let part = if self.held.len() < HELD_BYTES { &mut self.held } else { &mut self.filling };
+        part.extend_from_slice(&payload);
         Ok(())
     }
 
@@ -107,6 +110,17 @@ impl HeadLastObject for S3HeadLast {
                 let name = self.name.clone().unwrap_or_else(|| name.to_owned());
                 self.put(first.freeze(), &name).await
             }
+        }
+    }
+
+    fn marks(&mut self) -> Vec<Mark> {
+        self.multipart.as_mut().map_or_else(Vec::new, Multipart::marks)
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        match &mut self.multipart {
+            Some(multipart) => multipart.settle().await,
+            None => Ok(()),
         }
     }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Aws;
 use super::chunks::s3;
 use super::error::{own, status};
 use super::head_last::S3HeadLast;
+use super::multipart::Multipart;
 use crate::platform::{Clock, HeadLastObject, Place, RecordingStore, StoreError, StoreErrorKind, key};
 
 /// What recordings are.
@@ -35,6 +37,19 @@ impl S3Recordings {
         Self { aws: aws.clone(), bucket: bucket.to_owned(), domain: domain.map(str::to_owned), clock }
     }
 
+    fn naming(&self, op: &'static str, place: &Place) -> Result<Naming, StoreError> {
+        let refuse = |key: &str, reason: String| own(op, key, StoreErrorKind::Refused, reason);
+        let (bucket, region) = (self.bucket(place), place.region.as_deref());
+        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
+        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
+        Ok(Naming {
+            client: self.aws.s3(region),
+            bucket: bucket.to_owned(),
+            dir: place.dir.clone(),
+            mark: Uuid::new_v4().to_string(),
+        })
+    }
+
     fn bucket<'a>(&'a self, place: &'a Place) -> &'a str {
         place.bucket.as_deref().unwrap_or(&self.bucket)
     }
@@ -44,20 +59,25 @@ impl S3Recordings {
 impl RecordingStore for S3Recordings {
     /// Makes no request: that the bucket is missing or closed shows when the first part goes up, or at the end.
     async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
-        let refuse = |key: &str, reason: String| own("create", key, StoreErrorKind::Refused, reason);
-        let (bucket, region) = (self.bucket(place), place.region.as_deref());
-        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
-        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
-        let naming = Naming {
-            client: self.aws.s3(region),
-            bucket: bucket.to_owned(),
-            dir: place.dir.clone(),
-            mark: Uuid::new_v4().to_string(),
-        };
+        let naming = self.naming("create", place)?;
         let name = place.name.as_deref();
         let key = naming.key("create", name.unwrap_or("x"))?;
-        tracing::debug!(bucket, key, named = name.is_some(), "recording created");
+        tracing::debug!(naming.bucket, key, named = name.is_some(), "recording created");
         Ok(Box::new(S3HeadLast::new(naming, place.name.clone(), self.clock.clone())))
+    }
+
+    /// Makes no request, either: that the upload is gone shows with the next part.
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        let naming = self.naming("resume", place)?;
+        let upload = Multipart::resume(naming.clone(), states, held.len());
+        let upload =
+            upload.map_err(|e| own("resume", &place.dir, StoreErrorKind::Refused, format!("a damaged state: {e}")))?;
+        Ok(Box::new(S3HeadLast::resumed(naming, self.clock.clone(), upload, held)))
     }
 
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
@@ -185,10 +205,13 @@ impl Naming {
         Err(own("finish", &candidates.stem, StoreErrorKind::Refused, reason))
     }
 
-    /// Whether the object of a key was made by this writer.
-    pub(super) async fn is_ours(&self, key: &str) -> bool {
+    /// Whether the object of a key was made by this writer, or whoever was before, of so many bytes.
+    pub(super) async fn is_ours(&self, key: &str, size: u64) -> bool {
         let found = self.client.head_object().bucket(&self.bucket).key(key).send().await;
-        found.is_ok_and(|object| object.metadata().and_then(|m| m.get(MARK)) == Some(&self.mark))
+        let ours = |m: &std::collections::HashMap<String, String>| m.get(MARK) == Some(&self.mark);
+        found.is_ok_and(|object| {
+            object.metadata().is_some_and(ours) && object.content_length().is_some_and(|l| l.cast_unsigned() == size)
+        })
     }
 }
 

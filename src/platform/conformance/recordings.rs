@@ -58,6 +58,62 @@ pub async fn recording_store(store: &dyn RecordingStore, place: &dyn HeadLastPla
     bad_names_are_refused(store, place).await;
 }
 
+/// Demands of a [`RecordingStore`] that one process goes on with what another began, who does not know of it.
+pub async fn recordings_are_gone_on_with(store: &dyn RecordingStore, seen: &dyn HeadLastPlace) {
+    for (name, lives) in [("x.mp4", true), ("y.mp4", false)] {
+        is_gone_on_with(store, seen, name, lives).await;
+    }
+    let mut aborted = store.create(&at("on", Some("z.mp4"))).await.expect("a recording can be begun");
+    while aborted.marks().is_empty() {
+        aborted.append(Bytes::from(vec![b'z'; 1_000_000])).await.expect("payload can be appended");
+        aborted.settle().await.expect("what is on its way arrives");
+    }
+    aborted.abort().await.expect("it can be aborted");
+    let unfinished = |name: &String| name.ends_with(".part") || name.contains("upload");
+    let left: Vec<_> = seen.everything().await.into_iter().filter(unfinished).collect();
+    assert_eq!(left, [""; 0], "nothing is left of any");
+}
+
+/// `lives`: the first process is at it still.
+async fn is_gone_on_with(store: &dyn RecordingStore, seen: &dyn HeadLastPlace, name: &str, lives: bool) {
+    let place = at("on", Some(name));
+    let piece = |n: u32| Bytes::from_iter((0..1_000_000u32).map(|i| ((i + n) % 251) as u8));
+    let mut begun = store.create(&place).await.expect("a recording can be begun");
+    let (mut payload, mut marks) = (Vec::new(), Vec::new());
+    while marks.len() < 2 {
+        assert!(payload.len() < 64, "64 MB, and nothing of them is lasting");
+        let next = piece(payload.len() as u32);
+        begun.append(next.clone()).await.expect("payload can be appended");
+        payload.push(next);
+        begun.settle().await.expect("what is on its way arrives");
+        marks.extend(begun.marks());
+    }
+    let payload = payload.concat();
+    let last = marks.last().expect("there are marks");
+    let (lasting, held) = (last.payload as usize, last.held as usize);
+    let states: Vec<String> = marks.iter().map(|m| m.state.clone()).collect();
+    let mut first = Some(begun).filter(|_| lives);
+    let resumed = store.resume(&place, &states, Bytes::copy_from_slice(&payload[..held])).await;
+    let mut second = resumed.expect("another goes on");
+    for n in 0..20 {
+        if let Some(first) = &mut first {
+            // What becomes of it is its own business.
+            let _ = first.append(Bytes::from(vec![b'!'; 1_000_000])).await;
+            let _ = first.settle().await;
+        }
+        second.append(piece(100 + n)).await.expect("payload can be appended");
+    }
+    drop(first);
+    let key = second.finish(bytes("H"), "").await.expect("it can be finished");
+    let rest: Vec<Bytes> = (0..20).map(|n| piece(100 + n)).collect();
+    let expected = [b"H".as_slice(), &payload[..lasting], &rest.concat()].concat();
+    assert!(seen.read(&key).await.is_some_and(|got| got == expected), "head, what was lasting, and what followed");
+    let gone = store.resume(&place, &states, Bytes::copy_from_slice(&payload[..held])).await;
+    if let Ok(late) = gone {
+        late.finish(bytes("Z"), "").await.expect_err("what is over is not finished again");
+    }
+}
+
 fn at(dir: &str, name: Option<&str>) -> Place {
     Place { dir: dir.into(), name: name.map(Into::into), ..Place::default() }
 }

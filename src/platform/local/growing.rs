@@ -8,6 +8,9 @@
 //!
 //! Then data and name are flushed to disk, because the segments that the file was made of may be deleted next.
 //!
+//! In a store, the file becomes known to others now and then ([`Mark`]): another process goes on with it from there, or with
+//! a copy made inside the system where the one before is still at it.
+//!
 //! A full disk must not cost the recording: room for the head is reserved from the start, grows with the payload, and is
 //! given back at the end. Payload that does not fit is taken back whole.
 
@@ -18,9 +21,10 @@ use super::medium::{Disk, Medium};
 use super::pending::Pending;
 use super::recordings::{Directories, MAX_RACES};
 use super::{blocking, store_error, unsupported};
-use crate::platform::{HeadLastObject, StoreError};
+use crate::platform::{HeadLastObject, Mark, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -43,6 +47,18 @@ const USUAL_BLOCK: u64 = 4096;
 /// Other names that are tried for a recording whose name was taken while it was made.
 const MAX_OTHER_NAMES: u32 = 1000;
 
+/// Payload between two marks, bytes: what is read back at most when another process goes on, and flushed to disk before.
+const MARK_BYTES: u64 = 8 << 20;
+
+/// What a mark says; the last one counts.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    /// In the directory of the target.
+    name: String,
+    payload: u64,
+    appends: u64,
+}
+
 /// A file that gets its name once it is finished. Dropped before that, it leaves nothing behind.
 pub struct GrowingFile {
     growing: Arc<Mutex<Option<Growing>>>,
@@ -58,6 +74,8 @@ struct Growing {
     reserved: u64,
     appends: u64,
     payload: u64,
+    marked: u64,
+    marks: Vec<Mark>,
     replace: bool,
     /// Directories of a store that are no longer needed go when this goes: after `pending`, which may be in them.
     kept: Option<Directories>,
@@ -88,6 +106,19 @@ impl GrowingFile {
         Ok(Self::new(growing, Target::Key(root.clone(), name)))
     }
 
+    /// One of the store at `root` that another process began. Blocks.
+    pub(super) fn again(root: &Arc<PathBuf>, name: super::recordings::Name, states: &[String]) -> io::Result<Self> {
+        let state: State =
+            states.last().and_then(|s| serde_json::from_str(s).ok()).ok_or(io::ErrorKind::InvalidInput)?;
+        let kept = Directories { root: root.clone(), dir: root.join(name.dir()) };
+        if state.name.contains('/') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let growing = Growing::again(Arc::new(Disk), &kept.dir, &state)?;
+        let growing = Growing { kept: Some(kept), ..growing };
+        Ok(Self::new(growing, Target::Key(root.clone(), name)))
+    }
+
     fn new(growing: Growing, target: Target) -> Self {
         let alignment = rustix::fs::fstatfs(growing.pending.file()).map_or(0, |s| s.f_bsize.unsigned_abs());
         let believable = alignment.is_power_of_two() && alignment <= MAX_BLOCK;
@@ -104,11 +135,74 @@ impl GrowingFile {
 impl Growing {
     fn create(medium: Arc<dyn Medium>, dir: &Path) -> io::Result<Self> {
         let pending = Pending::create(dir)?;
-        let reserve = Some(tempfile::tempfile_in(dir)?);
-        let mut growing =
-            Self { medium, pending, reserve, reserved: 0, appends: 0, payload: 0, replace: false, kept: None };
+        let mut growing = Self {
+            medium,
+            pending,
+            reserve: Some(tempfile::tempfile_in(dir)?),
+            reserved: 0,
+            appends: 0,
+            payload: 0,
+            marked: 0,
+            marks: Vec::new(),
+            replace: false,
+            kept: None,
+        };
         growing.keep_reserve()?;
         Ok(growing)
+    }
+
+    fn again(medium: Arc<dyn Medium>, dir: &Path, state: &State) -> io::Result<Self> {
+        let (file, shared) = Pending::shared(dir, &state.name)?;
+        if file.metadata()?.len() < state.payload {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut growing = Self::create(medium, dir)?;
+        (growing.payload, growing.marked, growing.appends) = (state.payload, state.payload, state.appends);
+        match shared {
+            Some(pending) => growing.pending = pending,
+            // What lies before the mark does not change any more; what comes after it would be written by two.
+            None => {
+                growing.copy_from(&file, growing.pending.file(), 0)?;
+                let _ = std::fs::remove_file(dir.join(&state.name));
+            }
+        }
+        growing.medium.truncate(growing.pending.file(), growing.payload)?;
+        growing.keep_reserve()?;
+        Ok(growing)
+    }
+
+    /// Lets others know of what is there, if there is enough that they do not know of. Where that cannot be, nobody does.
+    fn mark(mut self) -> Self {
+        let Some(kept) = self.kept.as_ref().filter(|_| self.payload - self.marked >= MARK_BYTES) else { return self };
+        self.marked = self.payload;
+        if self.pending.file().sync_data().is_err() {
+            return self;
+        }
+        match self.pending.share(&kept.dir) {
+            Ok((pending, name)) => {
+                self.pending = pending;
+                let state = State { name, payload: self.payload, appends: self.appends };
+                let state = serde_json::json!(state).to_string();
+                self.marks.push(Mark { payload: self.payload, held: 0, state });
+            }
+            Err((error, pending)) => {
+                tracing::debug!(%error, "no other process will be able to go on with this file");
+                self.pending = pending;
+            }
+        }
+        self
+    }
+
+    /// Copies all payload inside the system.
+    fn copy_from(&self, from: &File, to: &File, to_at: u64) -> io::Result<()> {
+        let mut at = 0;
+        while at < self.payload {
+            match self.medium.copy(from, at, to, to_at + at, self.payload - at)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => at += n,
+            }
+        }
+        Ok(())
     }
 
     /// Reserves room for the head of what has been appended so far, ahead of need.
@@ -158,6 +252,7 @@ impl Growing {
 
     /// Returns the path that it got.
     fn finish(mut self, head: &[u8], target: &Path, alignment: u64) -> io::Result<PathBuf> {
+        self.pending.unshare()?;
         self.medium.truncate(self.pending.file(), self.payload)?;
         if let Some(reserve) = self.reserve.take() {
             self.medium.release(reserve);
@@ -191,17 +286,8 @@ impl Growing {
     /// Way 2.
     fn copy(&self, head: &[u8], dir: &Path) -> io::Result<Pending> {
         let to = Pending::create(dir)?;
-        let done = self.write(to.file(), head, 0).and_then(|()| {
-            let mut at = 0;
-            while at < self.payload {
-                let to_at = head.len() as u64 + at;
-                match self.medium.copy(self.pending.file(), at, to.file(), to_at, self.payload - at)? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    n => at += n,
-                }
-            }
-            Ok(())
-        });
+        let written = self.write(to.file(), head, 0);
+        let done = written.and_then(|()| self.copy_from(self.pending.file(), to.file(), head.len() as u64));
         match done {
             Ok(()) => Ok(to),
             Err(e) => {
@@ -268,7 +354,9 @@ impl HeadLastObject for GrowingFile {
         let growing = self.growing.clone();
         let done = blocking(move || {
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-            growing.as_mut().ok_or(io::ErrorKind::NotFound)?.append(&payload)
+            growing.as_mut().ok_or(io::ErrorKind::NotFound)?.append(&payload)?;
+            *growing = growing.take().map(Growing::mark);
+            Ok(())
         });
         done.await.map_err(self.failed("append to"))
     }
@@ -285,11 +373,20 @@ impl HeadLastObject for GrowingFile {
 
     async fn abort(self: Box<Self>) -> Result<(), StoreError> {
         let growing = self.growing.clone();
-        let done = blocking(move || {
-            drop(growing.lock().unwrap_or_else(PoisonError::into_inner).take());
-            Ok(())
+        let done = blocking(move || match growing.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(mut growing) => growing.pending.unshare(),
+            None => Ok(()),
         });
         done.await.map_err(self.failed("abort"))
+    }
+
+    fn marks(&mut self) -> Vec<Mark> {
+        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        growing.as_mut().map_or_else(Vec::new, |growing| std::mem::take(&mut growing.marks))
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

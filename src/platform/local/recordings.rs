@@ -3,6 +3,7 @@
 use super::{GrowingFile, blocking, store_error};
 use crate::platform::{HeadLastObject, Place, RecordingStore, StoreError, key, on_domain};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,24 +38,23 @@ impl DirectoryRecordings {
 #[async_trait]
 impl RecordingStore for DirectoryRecordings {
     async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
-        let name = Name { dir: place.dir.clone(), name: place.name.clone() };
+        let name = acceptable("create", place)?;
         let shown = name.to_string();
-        let failed = |e| store_error("create", &shown, e);
-        let refused = |reason| failed(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        if let Some(elsewhere) = place.bucket.as_ref().or(place.region.as_ref()) {
-            let reason = format!(
-                "`{}` names a bucket or region, which a directory does not have; leave Output.Cos.Bucket and Region out",
-                elsewhere.escape_debug()
-            );
-            return Err(refused(reason));
-        }
-        // Any last part will do to check the directory.
-        name.key("x").map_err(refused)?;
         let root = self.root.clone();
-        match blocking(move || GrowingFile::below(&root, name)).await {
-            Ok(file) => Ok(Box::new(file)),
-            Err(e) => Err(failed(e)),
-        }
+        let made = blocking(move || GrowingFile::below(&root, name)).await;
+        Ok(Box::new(made.map_err(|e| store_error("create", &shown, e))?))
+    }
+
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        _held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        let name = acceptable("resume", place)?;
+        let (shown, root, states) = (name.to_string(), self.root.clone(), states.to_vec());
+        let found = blocking(move || GrowingFile::again(&root, name, &states)).await;
+        Ok(Box::new(found.map_err(|e| store_error("resume", &shown, e))?))
     }
 
     fn url(&self, _place: &Place, key: &str, domain: Option<&str>) -> String {
@@ -67,6 +67,21 @@ impl RecordingStore for DirectoryRecordings {
         }
         url.into()
     }
+}
+
+/// The name of a recording at a place that a directory can have.
+fn acceptable(op: &'static str, place: &Place) -> Result<Name, StoreError> {
+    let name = Name { dir: place.dir.clone(), name: place.name.clone() };
+    let refused = |reason| store_error(op, &name.to_string(), io::Error::new(io::ErrorKind::InvalidInput, reason));
+    if let Some(elsewhere) = place.bucket.as_ref().or(place.region.as_ref()) {
+        return Err(refused(format!(
+            "`{}` names a bucket or region, which a directory does not have; leave Output.Cos.Bucket and Region out",
+            elsewhere.escape_debug()
+        )));
+    }
+    // Any last part will do to check the directory.
+    name.key("x").map_err(refused)?;
+    Ok(name)
 }
 
 /// A key, perhaps without its last part yet.
@@ -147,7 +162,6 @@ mod tests {
     use super::*;
     use crate::platform::StoreErrorKind;
     use crate::platform::conformance::{self, HeadLastPlace};
-    use bytes::Bytes;
 
     struct Seen {
         store: DirectoryRecordings,
@@ -192,6 +206,7 @@ mod tests {
         conformance::head_last_object(&seen).await;
         let seen = store("http://127.0.0.1:8080");
         conformance::recording_store(&seen.store, &seen).await;
+        conformance::recordings_are_gone_on_with(&seen.store, &seen).await;
     }
 
     #[tokio::test]
