@@ -4,3 +4,5 @@
 pub mod callback;
 pub mod mp4;
 pub mod recovery;
+pub mod vod;
+pub mod web;

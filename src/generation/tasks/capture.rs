@@ -70,13 +70,13 @@ impl TaskRunner {
             })
             .await?;
         let target = match base {
-            0 => match self.platform.recordings.create(&place(&record)).await {
+            0 if record.order.in_bucket() => match self.platform.recordings.create(&place(&record)).await {
                 Ok(target) => Some(target),
                 // Tried again by whoever comes next.
                 Err(error) if error.kind.is_transient() => return Err(error.into()),
                 Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
             },
-            // What earlier recorders left and what this one stores are put together at the end.
+            // Only the video-on-demand service gets a file; or what earlier recorders left and what this one stores are put together at the end.
             _ => None,
         };
         self.capture(holder, &record, None, Admission::owned(base), target, invocation).await

@@ -39,6 +39,9 @@ impl TaskRunner {
         let stopped = record.stopped.unwrap_or_else(|| self.platform.clock.now());
         let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
         let left = chunks.list(&prefix).await?;
+        if !record.order.in_bucket() {
+            return Ok(Product { chunks: left, ..Product::default() });
+        }
         let target = self.platform.recordings.create(&place(record)).await?;
         match assemble(&*chunks, &prefix, Some(&record.seams), target, &name(stopped)).await {
             Ok(saved) => Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
@@ -57,6 +60,7 @@ impl TaskRunner {
             file_size: saved.size,
             file_url: self.platform.recordings.url(place, key, domain),
             file_duration: saved.duration,
+            file_id: None,
         }
     }
 }
