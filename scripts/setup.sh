@@ -20,6 +20,7 @@ readonly S3_REQUIREMENTS=scripts/s3-requirements.txt
 readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
 readonly EMULATOR_REQUIREMENTS=scripts/emulator-requirements.txt
 readonly WEBHOOKS_REQUIREMENTS=scripts/webhooks-requirements.txt
+readonly VOD_REQUIREMENTS=scripts/vod-requirements.txt
 readonly CARGO_FUZZ=0.13.2
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
 readonly APT_LOCK_SECONDS=300
@@ -102,7 +103,9 @@ want_run() {
 }
 
 want_test() {
-    if ! s3_is_current || ! lambda_is_current || ! emulator_is_current || ! webhooks_are_current; then need_pip; fi
+    if ! s3_is_current || ! lambda_is_current || ! emulator_is_current || ! webhooks_are_current || ! vod_is_current; then
+        need_pip
+    fi
 }
 
 want_fuzz() {
@@ -151,6 +154,9 @@ emulator_is_current() {
 }
 webhooks_are_current() {
     [[ -d $TOOLS/webhooks ]] && is_stamped "$WEBHOOKS_REQUIREMENTS" "$TOOLS/webhooks.stamp"
+}
+vod_is_current() {
+    [[ -d $TOOLS/vod-sdk ]] && is_stamped "$VOD_REQUIREMENTS" "$TOOLS/vod-sdk.stamp"
 }
 fuzz_is_current() {
     [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
@@ -292,6 +298,18 @@ install_webhooks() {
     drop_work
 }
 
+# As MiniStack.
+install_vod() {
+    say "fetching the VOD service's SDK into $TOOLS/ (for the tests)"
+    make_work
+    pip install --target "$work/vod-sdk" -r "$VOD_REQUIREMENTS" ||
+        die "pip could not fetch the VOD service's SDK" "what pip said stands above; the hashes are in $VOD_REQUIREMENTS"
+    rm -rf "$TOOLS/vod-sdk"
+    mv "$work/vod-sdk" "$TOOLS/"
+    stamp "$VOD_REQUIREMENTS" >"$TOOLS/vod-sdk.stamp"
+    drop_work
+}
+
 install_fuzz() {
     say "building cargo-fuzz $CARGO_FUZZ into $TOOLS/"
     cargo install --quiet --root "$TOOLS" --locked --version "$CARGO_FUZZ" cargo-fuzz >&2 </dev/null 9>&- ||
@@ -323,6 +341,7 @@ main() {
                 lambda_is_current || install_lambda
                 emulator_is_current || install_emulator
                 webhooks_are_current || install_webhooks
+                vod_is_current || install_vod
                 ;;
             fuzz) fuzz_is_current || install_fuzz ;;
         esac

@@ -8,4 +8,5 @@ mod relay;
 mod schedules;
 pub mod studio;
 mod town;
+mod vod;
 pub mod world;
