@@ -93,19 +93,23 @@ impl<'a> Courier<'a> {
 
     /// Tells statuses while a recorder is at work beside it. Never ends; it may be dropped at any point.
     pub async fn accompany(&self, record: &TaskRecord) {
-        let asked = record.order.callback_url.is_some() && !record.order.callback_events.is_empty();
-        while asked {
-            match self.round().await {
-                Ok(true) => {}
-                Ok(false) => tokio::time::sleep(POLL).await,
-                Err(ChangeError::Refused(_) | ChangeError::Unknown(_)) => break,
-                Err(error) => {
-                    tracing::warn!(error = %super::chain(&error), "calls not looked for");
-                    tokio::time::sleep(POLL).await;
-                }
-            }
+        if record.order.callback_url.is_some() && !record.order.callback_events.is_empty() {
+            self.tell().await;
         }
         std::future::pending().await
+    }
+
+    /// Tells statuses until the task is lost to somebody else.
+    async fn tell(&self) {
+        loop {
+            match self.round().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(ChangeError::Refused(_) | ChangeError::Unknown(_)) => return,
+                Err(error) => tracing::warn!(error = %super::chain(&error), "calls not looked for"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Makes the call that is due, if this is the holder and one is.

@@ -64,15 +64,16 @@ async fn service(bucket: &Bucket) -> (url::Url, Arc<Mutex<Vec<Value>>>) {
     let (asked, name) = (Arc::<Mutex<Vec<Value>>>::default(), bucket.name.clone());
     let seen = Arc::clone(&asked);
     let answer = move |headers: HeaderMap, body: String| {
+        let json = [("content-type", "application/json")];
         let (seen, name) = (Arc::clone(&seen), name.clone());
         async move {
             if !verified(&headers, &body) {
                 let error = json!({"Code": "AuthFailure.SignatureFailure", "Message": "wrong signature"});
-                return json!({"Response": {"Error": error, "RequestId": "r"}}).to_string();
+                return (json, json!({"Response": {"Error": error, "RequestId": "r"}}).to_string());
             }
             let body: Value = serde_json::from_str(&body).unwrap();
             seen.lock().unwrap().push(body.clone());
-            match headers["x-tc-action"].to_str().unwrap() {
+            let answer = match headers["x-tc-action"].to_str().unwrap() {
                 "ApplyUpload" => json!({"Response": {
                     "StorageBucket": name, "StorageRegion": REGION, "MediaStoragePath": "/vod/lesson.mp4",
                     "VodSessionKey": "session", "RequestId": "r",
@@ -85,8 +86,8 @@ async fn service(bucket: &Bucket) -> (url::Url, Arc<Mutex<Vec<Value>>>) {
                     let error = json!({"Code": "InvalidParameterValue.VodSessionKey", "Message": "unknown"});
                     json!({"Response": {"Error": error, "RequestId": "r"}})
                 }
-            }
-            .to_string()
+            };
+            (json, answer.to_string())
         }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -107,7 +107,7 @@ async fn every_status_is_told_in_order_and_each_as_it_was() {
     assert_eq!(told(&world), [Normal, Recording, Paused, Recording, Canceled, Transcode, Upload, Callback, Finished]);
     for (task, call) in world.announcer.heard.lock().unwrap().iter() {
         let later = [task.canceled, task.stopped, task.finished].into_iter().flatten().any(|t| t > call.at);
-        assert!(!later && (task.status >= Callback) == !task.result.videos.is_empty(), "{task:?}");
+        assert!(!later && (task.status < Callback) == task.result.videos.is_empty(), "{task:?}");
     }
     assert_eq!(world.record().await.status, Finished);
 }
