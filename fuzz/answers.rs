@@ -71,7 +71,7 @@ async fn service() -> Service {
         clock: Arc::new(ManualClock::at(NOW)),
         retries: Arc::default(),
     };
-    let defaults = Defaults { max_limit_seconds: 36_000, mounted: false };
+    let defaults = Defaults { max_limit_seconds: 36_000, mounted: false, vod: false };
     let cors = Some("https://app.example.com".into());
     Service::new(platform, Arc::new(Idle), ServiceConfig { defaults, cors })
 }

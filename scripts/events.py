@@ -85,6 +85,17 @@ def cos(**values):
     return start(Output={"Cos": values})
 
 
+def vod(**values):
+    return start(Output={"Vod": values})
+
+
+VOD = {
+    "MediaInfo": {"MediaName": "Algebra 7b", "ExpireTime": "2027-01-01T00:00:00Z", "StorageRegion": "ap-chongqing",
+                  "ClassId": 7, "SourceContext": "room 12"},
+    "ProcedureInfo": {"Procedure": "LongVideoPreset", "SessionContext": "term 1"},
+    "SubAppId": "1500012345",
+}
+
 EVERYTHING = start(
     ManualStart=True, ReadyTimeout=60, Width=1920, Height=1080, MaxDurationLimit=3600, StorageType="cos",
     CallbackURL="https://example.com/done", CallbackEvents=["callback"], PageTitle="Algebra 7b",
@@ -99,6 +110,11 @@ SITUATIONS = {
     "start-without-token": v2(act("Start", RecordURL=PAGE)),
     "start-again": v2(act("Start", RecordURL=PAGE, ClientToken="used")),
     "start-everything": v2(EVERYTHING),
+    "start-callback-events": v2(start(CallbackURL="https://example.com/", CallbackEvents=["recording", "finished"])),
+    "start-vod": v2(vod(**VOD)),
+    "error-vod-context": v2(vod(MediaInfo={"SourceContext": "x" * 251})),
+    "error-vod-expiry": v2(vod(MediaInfo={"ExpireTime": "tomorrow"})),
+    "error-vod-sub-app": v2(vod(SubAppId="main")),
     "start-defaults-named": v2(start(Width=0, Height=0, MaxDurationLimit=0, ManualStart=None, Output={})),
     "start-v1": v1(start()),
     "start-v1-stage": v1(start(), path="/prod/record/"),
@@ -147,10 +163,8 @@ SITUATIONS = {
     "error-muxer": v2(video(Muxer="webm")),
     "error-muxer-hls": v2(video(Muxer="hls")),
     "error-encryption": v2(video(EncryptKey="0123456789abcdef")),
-    "error-vod": v2(start(Output={"Vod": {}})),
     "error-callback-url": v2(start(CallbackURL="ftp://example.com/")),
     "error-callback-events": v2(start(CallbackURL="https://example.com/", CallbackEvents=["done"])),
-    "error-callback-events-later": v2(start(CallbackURL="https://example.com/", CallbackEvents=["recording"])),
     "error-token-long": v2(start(ClientToken="x" * 65)),
     "error-token-conflict": v2(act("Start", RecordURL=PAGE, Width=640, ClientToken="used")),
     "error-task-missing": v2(act("Stop")),

@@ -22,6 +22,7 @@ readonly S3_REQUIREMENTS=scripts/s3-requirements.txt
 readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
 readonly SAM_REQUIREMENTS=scripts/sam-requirements.txt
 readonly WEBHOOKS_REQUIREMENTS=scripts/webhooks-requirements.txt
+readonly VOD_REQUIREMENTS=scripts/vod-requirements.txt
 readonly CARGO_FUZZ=0.13.2
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
 readonly APT_LOCK_SECONDS=300
@@ -106,7 +107,8 @@ want_run() {
 want_test() {
     need_command bwrap bubblewrap
     need_command zstd zstd
-    if ! layers_are_current || ! s3_is_current || ! lambda_is_current || ! sam_is_current || ! webhooks_are_current; then
+    if ! layers_are_current || ! s3_is_current || ! lambda_is_current || ! sam_is_current || ! webhooks_are_current ||
+        ! vod_is_current; then
         need_pip
     fi
 }
@@ -168,6 +170,9 @@ layers_are_current() {
     [[ -d $TOOLS/layers/opt && -f $TOOLS/layers/stamp && $(<"$TOOLS/layers/stamp") == "$(layers_stamp)" ]]
 }
 layers_stamp() { find layers -type f ! -path '*/work/*' ! -name README.md | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1; }
+vod_is_current() {
+    [[ -d $TOOLS/vod-sdk ]] && is_stamped "$VOD_REQUIREMENTS" "$TOOLS/vod-sdk.stamp"
+}
 fuzz_is_current() {
     [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
 }
@@ -311,6 +316,18 @@ install_webhooks() {
     drop_work
 }
 
+# As MiniStack.
+install_vod() {
+    say "fetching the VOD service's SDK into $TOOLS/ (for the tests)"
+    make_work
+    pip install --target "$work/vod-sdk" -r "$VOD_REQUIREMENTS" ||
+        die "pip could not fetch the VOD service's SDK" "what pip said stands above; the hashes are in $VOD_REQUIREMENTS"
+    rm -rf "$TOOLS/vod-sdk"
+    mv "$work/vod-sdk" "$TOOLS/"
+    stamp "$VOD_REQUIREMENTS" >"$TOOLS/vod-sdk.stamp"
+    drop_work
+}
+
 # Compressed in seconds: what is deployed is the same, smaller (`make layers`). A version that Debian has dropped since must
 # not stop the tests; it stops a release.
 install_layers() {
@@ -357,6 +374,7 @@ main() {
                 sam_is_current || install_sam
                 webhooks_are_current || install_webhooks
                 layers_are_current || install_layers
+                vod_is_current || install_vod
                 ;;
             deploy) sam_is_current || install_sam ;;
             fuzz) fuzz_is_current || install_fuzz ;;

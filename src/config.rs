@@ -41,6 +41,14 @@ pub const DOMAIN: &str = "CDN_DOMAIN";
 pub const MOUNT: &str = "VIDEO_ROOT_DIR";
 /// Largest `MaxDurationLimit`, seconds, 1–36000. Default: 36000.
 pub const MAX_LIMIT: &str = "MAX_RECORD_DURATION_LIMIT";
+/// Key of the video-on-demand service's API: its name and what signs. Default: none; `Output.Vod` is refused.
+pub const VOD_ID: &str = "VOD_SECRET_ID";
+/// See [`VOD_ID`].
+pub const VOD_KEY: &str = "VOD_SECRET_KEY";
+/// Where the video-on-demand service's API is. Default: the vendor's.
+pub const VOD_ENDPOINT: &str = "VOD_ENDPOINT";
+/// Where its buckets are, in the S3 protocol, path style. Default: the vendor's, by region.
+pub const VOD_UPLOAD_ENDPOINT: &str = "VOD_UPLOAD_ENDPOINT";
 /// Set by the platform: address of the runtime interface; makes this process the function.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 /// Set by the platform: name under which the function invokes itself.
@@ -164,10 +172,31 @@ pub struct Settings {
     pub mount: Option<PathBuf>,
     /// See [`MAX_LIMIT`].
     pub max_limit_seconds: u32,
+    /// See [`VOD_ID`].
+    pub vod: Option<VodSettings>,
     /// Name of the function.
     pub function: Option<String>,
     /// Memory of the function, MB.
     pub memory_mb: Option<u32>,
+}
+
+/// The video-on-demand service.
+#[derive(Clone, PartialEq)]
+pub struct VodSettings {
+    /// See [`VOD_ID`].
+    pub id: String,
+    /// See [`VOD_KEY`].
+    pub key: String,
+    /// See [`VOD_ENDPOINT`].
+    pub endpoint: Option<url::Url>,
+    /// See [`VOD_UPLOAD_ENDPOINT`].
+    pub upload_endpoint: Option<url::Url>,
+}
+
+impl std::fmt::Debug for VodSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VodSettings").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 /// A variable whose value cannot be used.
@@ -217,6 +246,24 @@ fn check_function(get: impl Fn(&str) -> Option<String>) -> Result<(), BadSetting
         return bad(BUCKET, "not set; a function keeps its recordings in S3: set it to the name of the bucket");
     }
     Ok(())
+}
+
+fn vod(get: impl Fn(&str) -> Option<String>) -> Result<Option<VodSettings>, BadSetting> {
+    let bad = |variable, reason: String| BadSetting { variable, reason };
+    let address = |variable| match get(variable) {
+        None => Ok(None),
+        Some(text) => match url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
+            _ => Err(bad(variable, format!("`{text}` is not an address; write it like https://vod.example.com"))),
+        },
+    };
+    let (endpoint, upload_endpoint) = (address(VOD_ENDPOINT)?, address(VOD_UPLOAD_ENDPOINT)?);
+    match (get(VOD_ID), get(VOD_KEY)) {
+        (Some(id), Some(key)) => Ok(Some(VodSettings { id, key, endpoint, upload_endpoint })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(bad(VOD_ID, format!("not set although {VOD_KEY} is; set both or neither"))),
+        (Some(_), None) => Err(bad(VOD_KEY, format!("not set although {VOD_ID} is; set both or neither"))),
+    }
 }
 
 fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSetting> {
@@ -283,6 +330,7 @@ fn read_settings(get: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSe
         domain,
         mount,
         max_limit_seconds,
+        vod: vod(&get)?,
         function: get(FUNCTION_NAME),
         memory_mb: get(FUNCTION_MEMORY).and_then(|mb| mb.parse().ok()),
     })
@@ -364,10 +412,14 @@ mod tests {
             (BUCKET_RAW, "raw", "set COS_BUCKET"),
             (WEBHOOK_SECRET, "whsec_c2hvcnQ=", "24 to 64"),
             (DOMAIN, "https://cdn.example.com", "without https://"),
+            (VOD_KEY, "x", "set both or neither"),
+            (VOD_ENDPOINT, "vod.example.com", "write it like https://"),
             (MOUNT, "/nowhere", "not a directory"),
         ] {
             let message = with(&[(name, value)]).unwrap_err().to_string();
-            assert!(message.starts_with(name) && message.contains(expected), "{message}");
+            // Of a pair, the one that is missing is named.
+            let named = if name == VOD_KEY { VOD_ID } else { name };
+            assert!(message.starts_with(named) && message.contains(expected), "{message}");
         }
     }
 }

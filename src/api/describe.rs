@@ -22,11 +22,37 @@ pub fn task_json(task: &TaskRecord) -> Map<String, Value> {
             map.insert(name.into(), (ms / 1000).into());
         }
     }
+    if let Some(callback) = callback(task) {
+        map.insert("Callback".into(), callback.into());
+    }
     let result = result(task);
     if !result.is_empty() {
         map.insert("Result".into(), result.into());
     }
     map
+}
+
+/// How the calls to `CallbackURL` go: the one that comes next, or the last one where none is left.
+fn callback(task: &TaskRecord) -> Option<Map<String, Value>> {
+    let waiting = task.calls.head();
+    let call = waiting.or(task.calls.last().map(|past| &past.call))?;
+    let mut map = Map::new();
+    map.insert("Event".into(), call.event.word().into());
+    map.insert("Tries".into(), call.tries.into());
+    if let Some(status) = call.answer {
+        map.insert("LastStatus".into(), status.into());
+    }
+    if let Some(error) = &call.error {
+        map.insert("LastError".into(), error.as_str().into());
+    }
+    if waiting.is_some() {
+        map.insert("NextTime".into(), (call.next / 1000).into());
+    }
+    map.insert("Delivered".into(), (waiting.is_none() && task.calls.last().is_some_and(|past| past.delivered)).into());
+    if task.calls.lost() > 0 {
+        map.insert("Lost".into(), task.calls.lost().into());
+    }
+    Some(map)
 }
 
 fn result(task: &TaskRecord) -> Map<String, Value> {

@@ -10,6 +10,7 @@ mod fields;
 mod reply;
 mod service;
 mod start;
+mod vod;
 
 pub use describe::task_json;
 pub use error::{ApiError, Code};

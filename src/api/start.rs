@@ -4,6 +4,7 @@ use url::Url;
 
 use super::error::ApiError;
 use super::fields::Fields;
+use super::vod;
 use crate::platform::key;
 use crate::task::order::{DEFAULT_LIMIT_SECONDS, MAX_LIMIT_SECONDS, Order, StorageType, Target};
 use crate::task::spec::{Bitrates, MAX_SIDE, Size, record_url};
@@ -26,6 +27,8 @@ pub struct Defaults {
     pub max_limit_seconds: u32,
     /// A file system is mounted.
     pub mounted: bool,
+    /// There are keys of the video-on-demand service.
+    pub vod: bool,
 }
 
 /// The order in a Start's `Data`.
@@ -48,7 +51,6 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
     let url = data.needed("RecordURL", "the page to record, like https://example.com/class")?;
     let output = data.object("Output")?;
     output.only(&["Cos", "Vod", "Video"])?;
-    later(&output, "Vod")?;
     let size = Size::new(side(data, "Width")?, side(data, "Height")?)?;
     let (rate, bitrates) = video(&output.object("Video")?, size)?;
     let manual_start = data.flag("ManualStart")?;
@@ -63,6 +65,7 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
         limit_seconds: limit(data, defaults)?,
         storage: storage(data, defaults)?,
         target: target(&output.object("Cos")?)?,
+        vod: vod::order(&output, defaults.vod)?,
         callback_url: match data.string("CallbackURL")? {
             Some(url) => Some(address(data, "CallbackURL", url)?),
             None => None,
@@ -113,13 +116,7 @@ fn events(data: &Fields) -> Result<Vec<Status>, ApiError> {
     if !words.is_empty() && data.string("CallbackURL")?.is_none() {
         return Err(data.refuse("CallbackEvents", "nobody to call; give CallbackURL too"));
     }
-    let statuses: Vec<Status> = words.iter().map(|word| status(data, word)).collect::<Result<_, _>>()?;
-    match statuses.iter().any(|s| *s != Status::Callback) {
-        true => {
-            Err(data.refuse("CallbackEvents", "calls at single statuses are not possible yet; the result is announced"))
-        }
-        false => Ok(statuses),
-    }
+    words.iter().map(|word| status(data, word)).collect()
 }
 
 fn status(data: &Fields, word: &str) -> Result<Status, ApiError> {
@@ -187,14 +184,4 @@ fn video(video: &Fields, size: Size) -> Result<(FrameRate, Bitrates), ApiError> 
             audio_kbit: video.integer("AudioBitrate", 32..=320)?.unwrap_or(fitting.audio_kbit),
         },
     ))
-}
-
-/// Parts of the contract that are not there yet are refused: a recording that ends up elsewhere than ordered is worse.
-fn later(fields: &Fields, field: &str) -> Result<(), ApiError> {
-    match fields.get(field) {
-        Some(_) => {
-            Err(fields.refuse(field, "not possible yet; leave it out, the file then goes to the bucket (Output.Cos)"))
-        }
-        None => Ok(()),
-    }
 }

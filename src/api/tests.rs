@@ -46,7 +46,7 @@ fn service(platform: &Platform) -> Service {
     };
     let studio = Arc::new(Replay { segments: 2, ..Replay::default() });
     let recorders = Arc::new(TaskRunner::new(platform.clone(), studio, Arc::new(Silent), config));
-    let defaults = Defaults { max_limit_seconds: 36_000, mounted: false };
+    let defaults = Defaults { max_limit_seconds: 36_000, mounted: false, vod: true };
     Service::new(platform.clone(), recorders, ServiceConfig { defaults, cors: Some("https://app.example.com".into()) })
 }
 
@@ -72,6 +72,7 @@ async fn tasks(store: &dyn TaskStore) {
                 file_size: 1_234_567,
                 file_url: format!("https://cdn.example.com/{}/1789999966000.mp4", task.id),
                 file_duration: 58.0,
+                file_id: None,
             }];
             task.result.quality = Some(Quality { frames_delivered: 1740, frame_rate: 30.0, ..Quality::default() });
         }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::{tools, values};
 use crate::api::{Defaults, Service, ServiceConfig, task_json};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, VodSettings};
 use crate::delivery::callback::Callback;
-use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, WebAnnouncer, chain};
-use crate::platform::aws::{Aws, DynamoTaskStore, LambdaContinuation, S3ChunkStore, S3Recordings};
+use crate::delivery::vod::tc3::Keys;
+use crate::delivery::vod::{ENDPOINT, VodClient};
+use crate::generation::{ChromiumStudio, RunnerConfig, TaskRunner, Tools, Vod, WebAnnouncer, WebVod, chain};
+use crate::platform::aws::{Aws, DynamoTaskStore, LambdaContinuation, S3ChunkStore, S3Lent, S3Recordings};
 use crate::platform::clock::SystemClock;
 use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore};
 use crate::platform::retry::Retrying;
@@ -114,6 +116,20 @@ fn public_url(args: &Args) -> Result<url::Url, String> {
     record_url(url).map_err(|e| format!("--public-url: {}", e.reason))
 }
 
+/// The video-on-demand service of this deployment.
+fn vod(settings: &VodSettings) -> Result<Vod, String> {
+    let endpoint = match &settings.endpoint {
+        Some(endpoint) => endpoint.clone(),
+        None => url::Url::parse(ENDPOINT).map_err(|e| e.to_string())?,
+    };
+    let client = VodClient::new(endpoint, Keys { id: settings.id.clone(), secret: settings.key.clone() });
+    let upload = settings.upload_endpoint.as_ref().map(|u| u.as_str().trim_end_matches('/').to_owned());
+    Ok(Vod {
+        service: Arc::new(WebVod { client, clock: Arc::new(SystemClock) }),
+        uploads: Arc::new(S3Lent::new(upload)),
+    })
+}
+
 /// What differs from world to world.
 struct Stores {
     tasks: Arc<dyn TaskStore>,
@@ -155,6 +171,11 @@ fn service(stores: Stores, tools: Tools, settings: &Settings, allowed: &[ipnet::
         describe: |task| task_json(task).into(),
     };
     let recorders = TaskRunner::new(platform.clone(), Arc::new(ChromiumStudio), Arc::new(announcer), runner);
-    let defaults = Defaults { max_limit_seconds: settings.max_limit_seconds, mounted: platform.mounted.is_some() };
+    let recorders = recorders.with_vod(settings.vod.as_ref().map(vod).transpose()?);
+    let defaults = Defaults {
+        max_limit_seconds: settings.max_limit_seconds,
+        mounted: platform.mounted.is_some(),
+        vod: settings.vod.is_some(),
+    };
     Ok(Service::new(platform, Arc::new(recorders), ServiceConfig { defaults, cors: settings.cors_origin.clone() }))
 }

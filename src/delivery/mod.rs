@@ -5,3 +5,5 @@ pub mod callback;
 pub mod ledger;
 pub mod mp4;
 pub mod recovery;
+pub mod vod;
+pub mod web;

@@ -48,6 +48,8 @@ pub enum Target {
     Own(Box<dyn HeadLastObject>),
     /// That of a task, which other generations began or go on with.
     Task(Shared),
+    /// None grows; chunks are what is kept.
+    None,
 }
 
 /// See above.
@@ -117,7 +119,7 @@ enum File {
     Growing(Box<Growth>),
     /// A task's, not taken up yet: there was nothing to append so far, or it could not be reached.
     Waiting(Box<Shared>),
-    /// It is made of the chunks at the end.
+    /// If one is wanted, it is made of the chunks at the end.
     Lost,
 }
 
@@ -174,6 +176,7 @@ impl MediaEnd {
         let file = match target {
             Target::Own(object) => File::Growing(Box::new(Growth::new(object))),
             Target::Task(shared) => File::Waiting(Box::new(shared)),
+            Target::None => File::Lost,
         };
         Self {
             chunks,

@@ -16,7 +16,7 @@ mod run;
 mod tasks;
 
 pub use admission::Admission;
-pub use announce::{Announcer, WebAnnouncer};
+pub use announce::{Announcer, Unheard, WebAnnouncer};
 pub use assemble::{AssembleError, assemble};
 pub use change::{ChangeError, change};
 pub use growth::{Ground, Growth, ResumeError};
@@ -24,7 +24,7 @@ pub use media::{Shared, Target};
 pub use outcome::{Outcome, Saved, Stopped, Timings};
 pub use record::{ChromiumStudio, Job, Studio, Tools, Watcher, record};
 pub use run::{Alignment, Command, Own, Progress, Readiness};
-pub use tasks::{Invocation, Recorders, RunnerConfig, START_GRACE_MS, TaskRunner, remove};
+pub use tasks::{Invocation, Recorders, RunnerConfig, START_GRACE_MS, TaskRunner, Vod, VodService, WebVod, remove};
 
 /// An error with its causes, outermost first.
 pub fn chain(error: &dyn std::error::Error) -> String {

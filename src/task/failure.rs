@@ -13,6 +13,8 @@ pub enum FailureCode {
     PageCrashed,
     /// Storage or output refused what was recorded.
     UploadFailed,
+    /// The video-on-demand service did not take the file; what was recorded is kept.
+    VodFailed,
     /// The recorder ended without warning, and nobody could go on.
     RetriesExhausted,
     /// The result could not be announced; what was recorded is there.

@@ -5,6 +5,7 @@
 
 pub mod boxes;
 pub mod budget;
+pub mod calls;
 pub mod course;
 pub mod failure;
 pub mod fragment;

@@ -39,6 +39,30 @@ pub struct Target {
     pub name: Option<String>,
 }
 
+/// `Output.Vod`: an asset of the video-on-demand service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VodOrder {
+    /// `MediaName`.
+    pub media_name: Option<String>,
+    /// `ExpireTime`, ISO 8601.
+    pub expire_time: Option<String>,
+    /// `StorageRegion`.
+    pub storage_region: Option<String>,
+    /// `ClassId`.
+    pub class_id: Option<u32>,
+    /// `SourceContext`.
+    pub source_context: Option<String>,
+    /// `Procedure`.
+    pub procedure: Option<String>,
+    /// `SessionContext`.
+    pub session_context: Option<String>,
+    /// `SubAppId`.
+    pub sub_app_id: Option<u64>,
+    /// The bucket gets the file too: `Output.Cos` was given as well.
+    pub bucket_too: bool,
+}
+
 /// What was ordered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
@@ -64,6 +88,9 @@ pub struct Order {
     /// `Output.Cos`.
     #[serde(default)]
     pub target: Target,
+    /// `Output.Vod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vod: Option<VodOrder>,
     /// `CallbackURL`.
     #[serde(default)]
     pub callback_url: Option<String>,
@@ -92,11 +119,17 @@ impl Order {
             limit_seconds: DEFAULT_LIMIT_SECONDS,
             storage: None,
             target: Target::default(),
+            vod: None,
             callback_url: None,
             callback_events: Vec::new(),
             user_agent: None,
             page_title: None,
         }
+    }
+
+    /// A file belongs into the bucket.
+    pub fn in_bucket(&self) -> bool {
+        self.vod.as_ref().is_none_or(|vod| vod.bucket_too)
     }
 
     /// What the recorder has to do, with the addresses that this deployment allows.

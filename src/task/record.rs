@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod hand_over;
 
+use super::calls::Calls;
 pub use super::course::Anchor;
 use super::course::Segments;
 use super::failure::Failure;
@@ -66,6 +67,38 @@ pub struct Video {
     pub file_url: String,
     /// Seconds.
     pub file_duration: f64,
+    /// Its id, where it is an asset of the video-on-demand service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_id: Option<String>,
+}
+
+/// An upload to the video-on-demand service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VodUpload {
+    /// The file is there, and the service is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<Uploaded>,
+}
+
+/// A file that is where the service wanted it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// `VodSessionKey`.
+    pub session: String,
+    /// Until when it is good, unix milliseconds.
+    pub expires: u64,
+    /// The file's name without directories.
+    pub filename: String,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds.
+    pub duration: f64,
+}
+
+impl std::fmt::Debug for Uploaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uploaded").field("filename", &self.filename).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// What came out so far.
@@ -160,6 +193,12 @@ pub struct TaskRecord {
     /// What came out so far.
     #[serde(default)]
     pub result: TaskResult,
+    /// What is left to do for the video-on-demand service, once the recording is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vod: Option<VodUpload>,
+    /// Whom to tell of what.
+    #[serde(default, skip_serializing_if = "Calls::is_idle")]
+    pub calls: Calls,
 }
 
 /// Why a record cannot be changed as asked.
@@ -186,7 +225,7 @@ impl TaskRecord {
     /// A task that was just asked for.
     pub fn new(id: String, order: Order, fingerprint: Option<String>, now: u64) -> Self {
         let expires = now + u64::from(order.limit_seconds) * 1000 + KEEP_MS;
-        Self {
+        let mut task = Self {
             id,
             order,
             fingerprint,
@@ -214,7 +253,47 @@ impl TaskRecord {
             lease: None,
             generation: 0,
             result: TaskResult::default(),
+            vod: None,
+            calls: Calls::default(),
+        };
+        task.owe(Status::Normal, now);
+        task
+    }
+
+    /// A step of the task's life, of which whoever asked for it is to hear.
+    fn advance(&mut self, event: StatusEvent, now: u64) -> Result<(), IllegalTransition> {
+        let next = self.status.next(event)?;
+        let before = std::mem::replace(&mut self.status, next);
+        if self.status != before {
+            self.owe(self.status, now);
         }
+        Ok(())
+    }
+
+    /// The result is announced to whoever is to be called, other statuses where they were asked for. The one at the end is
+    /// owed with the result: nothing is left to do once a task is finished.
+    fn owe(&mut self, status: Status, now: u64) {
+        let asked = self.order.callback_events.contains(&status);
+        if self.order.callback_url.is_some() && (status == Status::Callback || asked && status != Status::Finished) {
+            self.calls.owe(status, now);
+            if status == Status::Callback && self.order.callback_events.contains(&Status::Finished) {
+                self.calls.owe(Status::Finished, now);
+            }
+        }
+    }
+
+    /// The task as it was told when it came to `status` at `at`: every try of a call says the same.
+    pub fn as_of(&self, status: Status, at: u64) -> Self {
+        let mut task = self.clone();
+        task.status = status;
+        for time in [&mut task.started, &mut task.canceled, &mut task.stopped, &mut task.finished] {
+            *time = time.filter(|t| *t <= at);
+        }
+        if status < Status::Callback {
+            task.result = TaskResult::default();
+        }
+        task.calls = Calls::default();
+        task
     }
 
     /// A caller's command. One that changes nothing any more succeeds without waiting.
@@ -238,7 +317,7 @@ impl TaskRecord {
 
     /// The end of capture is wanted, by whomever.
     pub fn stop(&mut self, now: u64) -> Result<(), Refused> {
-        self.status = self.status.next(StatusEvent::Stop)?;
+        self.advance(StatusEvent::Stop, now)?;
         if self.status == Status::Canceled {
             self.canceled.get_or_insert(now);
         }
@@ -258,7 +337,13 @@ impl TaskRecord {
             Some(_) => self.lost(),
             None => {}
         }
-        self.begin(Lease { owner: owner.into(), expires: now + lease_ms });
+        let lease = Lease { owner: owner.into(), expires: now + lease_ms };
+        if self.status == Status::Callback {
+            // Nothing is recorded any more: this is no generation.
+            self.lease = Some(lease);
+            return Ok(());
+        }
+        self.begin(lease);
         for command in std::mem::take(&mut self.waiting) {
             match command.kind {
                 CommandKind::Pause => self.paused = true,
@@ -281,6 +366,7 @@ impl TaskRecord {
     pub fn orphaned(&self, now: u64, start_grace_ms: u64) -> bool {
         let over = match &self.lease {
             Some(lease) => lease.expires <= now,
+            None if self.status == Status::Callback => self.calls.head().is_none_or(|c| c.next <= now),
             None => self.created + start_grace_ms <= now,
         };
         self.status != Status::Finished && over && self.relay.alive(now).is_none()
@@ -304,7 +390,7 @@ impl TaskRecord {
     /// The recorder is up: it records, or is paused.
     pub fn capturing(&mut self, at: Anchor) -> Result<(), Refused> {
         let event = if at.paused { StatusEvent::Holding } else { StatusEvent::Capturing };
-        self.status = self.status.next(event)?;
+        self.advance(event, at.wall_us / 1000)?;
         self.paused = at.paused;
         self.started.get_or_insert(at.wall_us / 1000);
         self.anchor = Some(at);
@@ -326,21 +412,26 @@ impl TaskRecord {
 
     /// A step of delivery.
     pub fn deliver(&mut self, event: StatusEvent, now: u64) -> Result<(), Refused> {
-        self.status = self.status.next(event)?;
+        self.advance(event, now)?;
         self.stopped.get_or_insert(now);
         Ok(())
     }
 
     /// The result is there and is being announced.
     pub fn announce(&mut self, now: u64) -> Result<(), Refused> {
-        self.status = self.status.next(StatusEvent::Announcing)?;
+        self.advance(StatusEvent::Announcing, now)?;
         self.finished.get_or_insert(now);
         Ok(())
     }
 
+    /// What is left is a call that is not due yet: whoever looks for tasks that nobody works on finds it when it is.
+    pub fn rest(&mut self) {
+        self.lease = None;
+    }
+
     /// Over. The lease goes, so that nobody waits for it.
     pub fn end(&mut self, now: u64) -> Result<(), Refused> {
-        self.status = self.status.next(StatusEvent::Ended)?;
+        self.advance(StatusEvent::Ended, now)?;
         self.finished.get_or_insert(now);
         self.lease = None;
         self.relay = Relay::default();

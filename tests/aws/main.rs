@@ -11,3 +11,4 @@ mod refusals;
 #[allow(dead_code, reason = "what the end-to-end tests need besides")]
 mod support;
 mod tasks;
+mod vod;

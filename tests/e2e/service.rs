@@ -169,6 +169,8 @@ fn the_result_is_announced_until_it_is_taken() {
     let mut expected = done.clone();
     expected["Status"] = "callback".into();
     expected.as_object_mut().unwrap().remove("RequestID");
+    let state = expected.as_object_mut().unwrap().remove("Callback").unwrap();
+    assert_eq!(state, json!({"Event": "callback", "Tries": 3, "LastStatus": 204, "Delivered": true}));
     assert_eq!(*body, expected);
     gateway.end();
 }

@@ -31,7 +31,7 @@ fn server(at: &str, answer: String) -> (u16, Arc<AtomicUsize>) {
 async fn call(url: &str, allow: &str) -> Result<(), CallbackError> {
     let allow: Vec<ipnet::IpNet> = allow.split_whitespace().map(|n| n.parse().unwrap()).collect();
     let permitted = |address: IpAddr| is_permitted(address, &allow);
-    Callback::new(None).post(&Url::parse(url).unwrap(), "message", 1, "{}", &permitted).await
+    Callback::new(None).post(&Url::parse(url).unwrap(), "message", 1, "{}", &permitted).await.map(drop)
 }
 
 #[tokio::test]

@@ -72,13 +72,13 @@ impl TaskRunner {
             })
             .await?;
         let target = match base {
-            0 => match self.platform.recordings.create(&place(&record)).await {
+            0 if record.order.in_bucket() => match self.platform.recordings.create(&place(&record)).await {
                 Ok(target) => Some(target),
                 // Tried again by whoever comes next.
                 Err(error) if error.kind.is_transient() => return Err(error.into()),
                 Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
             },
-            // The writer goes on with the file that an earlier generation began.
+            // The writer goes on with the file that an earlier generation began; only the video-on-demand service gets none.
             _ => None,
         };
         let target = self.shared(&record, target);
@@ -86,6 +86,9 @@ impl TaskRunner {
     }
 
     fn shared(&self, record: &TaskRecord, begun: Option<Box<dyn HeadLastObject>>) -> Target {
+        if !record.order.in_bucket() {
+            return Target::None;
+        }
         let (tasks, clock) = (Arc::clone(&self.platform.tasks), Arc::clone(&self.platform.clock));
         Target::Task(Shared { ground: self.ground(record), tasks, clock, begun })
     }

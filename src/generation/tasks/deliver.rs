@@ -49,6 +49,9 @@ impl TaskRunner {
         let stopped = record.stopped.unwrap_or_else(|| self.platform.clock.now());
         let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
         let left = chunks.list(&prefix).await?;
+        if !record.order.in_bucket() {
+            return Ok(Product { chunks: left, ..Product::default() });
+        }
         match self.grown(record, &left, &name(stopped)).await {
             Ok(Some(saved)) => return Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
             Ok(None) => {}
@@ -89,6 +92,7 @@ impl TaskRunner {
             file_size: saved.size,
             file_url: self.platform.recordings.url(place, key, domain),
             file_duration: saved.duration,
+            file_id: None,
         }
     }
 }

@@ -4,12 +4,13 @@
 mod capture;
 mod deliver;
 mod invocation;
+mod vod;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::announce::Announcer;
+use super::announce::{Announcer, Courier};
 use super::change::ChangeError;
 use super::lease::Holder;
 use super::metrics::{self, Measured};
@@ -19,7 +20,7 @@ use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::StorageType;
 use crate::task::quality::Quality;
-use crate::task::record::{Joined, TaskRecord, Video};
+use crate::task::record::{Joined, TaskRecord, Video, VodUpload};
 use crate::task::status::{Status, StatusEvent};
 use async_trait::async_trait;
 use capture::Share;
@@ -27,6 +28,7 @@ use deliver::place;
 pub use deliver::remove;
 pub use invocation::Invocation;
 use serde_json::{Value, json};
+pub use vod::{Vod, VodService, WebVod};
 
 /// How long the result waits for a store that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +74,7 @@ pub struct TaskRunner {
     studio: Arc<dyn Studio>,
     announcer: Arc<dyn Announcer>,
     config: RunnerConfig,
+    vod: Option<Vod>,
 }
 
 /// What came of a task's recording.
@@ -112,7 +115,12 @@ impl TaskRunner {
         announcer: Arc<dyn Announcer>,
         config: RunnerConfig,
     ) -> Self {
-        Self { platform, studio, announcer, config }
+        Self { platform, studio, announcer, config, vod: None }
+    }
+
+    /// The same, which deliver to a video-on-demand service too.
+    pub fn with_vod(self, vod: Option<Vod>) -> Self {
+        Self { vod, ..self }
     }
 
     #[tracing::instrument(skip_all, fields(task_id = event.task, request_id = invocation.id, generation))]
@@ -130,9 +138,17 @@ impl TaskRunner {
         tracing::info!(status = record.status.word(), ?joined, "task taken");
         let status = record.status;
         if joined == Joined::Holder && status == Status::Callback {
-            return self.announce(&holder, &record).await;
+            return self.announce(&holder, invocation).await;
         }
-        let product = match self.produce(&holder, record.clone(), joined, invocation).await? {
+        if joined == Joined::Holder && record.vod.is_some() {
+            return self.publish(&holder, &record, invocation).await;
+        }
+        let courier = Courier::new(&*self.announcer, &holder, &*self.platform.clock);
+        let share = tokio::select! {
+            share = self.produce(&holder, record.clone(), joined, invocation) => share?,
+            () = courier.accompany(&record) => unreachable!("it never ends"),
+        };
+        let product = match share {
             Share::Over(product) => *product,
             Share::HandedOn => return Ok(status),
         };
@@ -145,15 +161,24 @@ impl TaskRunner {
                 task.result.videos = videos.clone();
                 let length = videos.iter().map(|v| v.file_duration).sum();
                 task.result.quality = task.total(product.quality.clone(), length);
-                (task.measured, task.measuring) = (None, None);
                 task.result.billed_gb_seconds += self.billed(invocation);
+                if task.order.vod.is_some() {
+                    // How long the file is shows when it is made.
+                    if let Some(last) = product.quality.clone() {
+                        task.measured.get_or_insert_default().absorb(last);
+                    }
+                    task.measuring = None;
+                    task.vod = Some(VodUpload::default());
+                    return Ok(());
+                }
+                (task.measured, task.measuring) = (None, None);
                 match task.order.callback_url {
                     Some(_) => task.announce(now),
                     None => task.end(now),
                 }
             })
             .await?;
-        if !self.config.keep_chunks {
+        if !self.config.keep_chunks && written.vod.is_none() {
             remove(&*self.chunks(&record), &product.chunks).await;
         }
         if self.config.metrics {
@@ -169,25 +194,26 @@ impl TaskRunner {
             failure = ?written.result.failure.as_ref().map(|f| f.code),
             "task delivered"
         );
+        if written.vod.is_some() {
+            return self.publish(&holder, &written, invocation).await;
+        }
         match written.status {
-            Status::Callback => self.announce(&holder, &written).await,
+            Status::Callback => self.announce(&holder, invocation).await,
             status => Ok(status),
         }
     }
 
-    /// Announces a result that is written down, and ends the task.
-    async fn announce(&self, holder: &Holder, record: &TaskRecord) -> Result<Status, ChangeError> {
-        let told = holder.holding(self.announcer.announce(record)).await?;
-        if let Err(message) = &told {
-            tracing::error!(reason = message, "callback failed");
-        }
-        let ended = holder.persist(PATIENCE, |task, now| {
-            if let Err(message) = &told {
-                // What went wrong before is what the caller has to know.
-                let failure = Failure { code: FailureCode::CallbackFailed, message: message.clone() };
-                task.result.failure.get_or_insert(failure);
+    /// Announces a result that is written down, and what else is to be told; then the task is over. Long waits between two
+    /// tries are left to whoever looks for tasks that nobody works on.
+    async fn announce(&self, holder: &Holder, invocation: &Invocation) -> Result<Status, ChangeError> {
+        let courier = Courier::new(&*self.announcer, holder, &*self.platform.clock);
+        let all_told = courier.work_off(invocation.deadline).await?;
+        let ended = holder.persist(PATIENCE, |task, now| match all_told {
+            true => task.end(now),
+            false => {
+                task.rest();
+                Ok(())
             }
-            task.end(now)
         });
         Ok(ended.await?.status)
     }

@@ -163,49 +163,6 @@ async fn a_killed_recorder_is_followed_by_another_and_the_gap_is_listed() {
     assert!((gap.start - kept).abs() < 0.001 && (gap.duration - (21.0 - kept)).abs() < 0.02, "{gap:?}");
 }
 
-fn called() -> Order {
-    Order { callback_url: Some("https://example.com/done".into()), ..Order::of("https://example.com/") }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_result_is_announced_once_it_is_there_and_before_the_task_is_over() {
-    let world = World::of(2);
-    world.task(called()).await;
-    world.invoke(&world.platform).await.unwrap();
-    let heard = world.announcer.heard.lock().unwrap().clone();
-    assert_eq!(heard.len(), 1);
-    assert_eq!(
-        (heard[0].status, heard[0].finished.is_some(), heard[0].result.videos.len()),
-        (Status::Callback, true, 1)
-    );
-    let task = world.record().await;
-    assert_eq!((task.status, task.finished, task.result.failure), (Status::Finished, heard[0].finished, None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_callback_that_never_arrives_keeps_the_videos() {
-    let world = World::of(2);
-    world.task(called()).await;
-    world.announcer.refuses.store(true, std::sync::atomic::Ordering::SeqCst);
-    world.invoke(&world.platform).await.unwrap();
-    let task = world.record().await;
-    assert_eq!((task.status, task.result.videos.len()), (Status::Finished, 1));
-    assert_eq!(task.result.failure.unwrap().code, FailureCode::CallbackFailed);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_announcement_that_was_cut_off_is_made_by_whoever_comes_next() {
-    let world = World::of(2);
-    world.task(called()).await;
-    let killed = tokio::time::timeout(Duration::from_secs(15), world.invoke(&world.platform)).await;
-    assert!(killed.is_err() && world.record().await.status == Status::Callback);
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    world.invoke(&world.platform).await.unwrap();
-    assert_eq!(world.announcer.heard.lock().unwrap().len(), 1);
-    assert_eq!(world.record().await.status, Status::Finished);
-    one_file(&world, 2);
-}
-
 /// Chunks on a slow network.
 struct Slow(MemoryChunkStore);
 

@@ -1,6 +1,7 @@
 //! Whole recordings in a world that forgets, on a clock that stands still while nothing waits: the real task, desk, lease,
 //! media and assembly code under a studio without a browser.
 
+mod calls;
 mod faults;
 mod growth;
 mod life;
@@ -8,4 +9,5 @@ mod relay;
 mod schedules;
 pub mod studio;
 mod town;
+mod vod;
 pub mod world;

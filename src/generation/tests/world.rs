@@ -1,12 +1,13 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::generation::{Announcer, Invocation, Recorders, RunnerConfig, TaskRunner, Tools, change};
+use crate::generation::{Announcer, Invocation, Recorders, RunnerConfig, TaskRunner, Tools, Unheard, change};
 use crate::platform::memory::{MemoryChunkStore, MemoryContinuation, MemoryRecordings, MemoryTaskStore};
 use crate::platform::{Clock, Created, Platform, RecorderEvent};
+use crate::task::calls::Call;
 use crate::task::order::Order;
 use crate::task::record::{CommandKind, TaskRecord};
 use crate::task::status::Status;
@@ -27,24 +28,36 @@ pub struct Silent;
 
 #[async_trait]
 impl Announcer for Silent {
-    async fn announce(&self, _task: &TaskRecord) -> Result<(), String> {
-        Ok(())
+    async fn call(&self, _task: &TaskRecord, _call: &Call) -> Result<u16, Unheard> {
+        Ok(204)
     }
 }
 
-/// Remembers what was announced, takes its time, and fails as often as it is told to.
-#[derive(Default)]
+/// A server that takes its time, remembers what it was told, and fails as often as it is told to.
 pub struct Listener {
-    pub heard: Mutex<Vec<TaskRecord>>,
-    pub refuses: AtomicBool,
+    /// What was told: the task as it was told, and the call.
+    pub heard: Mutex<Vec<(TaskRecord, Call)>>,
+    /// Calls that are refused before one is taken.
+    pub refuses: AtomicU64,
+    /// How long an answer takes.
+    pub takes: Duration,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { heard: Mutex::default(), refuses: AtomicU64::new(0), takes: Duration::from_secs(8) }
+    }
 }
 
 #[async_trait]
 impl Announcer for Listener {
-    async fn announce(&self, task: &TaskRecord) -> Result<(), String> {
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        self.heard.lock().unwrap().push(task.clone());
-        if self.refuses.load(Ordering::SeqCst) { Err("nobody is there".into()) } else { Ok(()) }
+    async fn call(&self, task: &TaskRecord, call: &Call) -> Result<u16, Unheard> {
+        self.heard.lock().unwrap().push((task.as_of(call.event, call.at), call.clone()));
+        tokio::time::sleep(self.takes).await;
+        match self.refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+            Ok(_) => Err(Unheard { status: Some(503), reason: "busy".into() }),
+            Err(_) => Ok(200),
+        }
     }
 }
 

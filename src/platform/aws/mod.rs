@@ -12,6 +12,7 @@ mod chunks;
 mod error;
 mod head_last;
 mod invoke;
+mod lent;
 mod multipart;
 mod recordings;
 mod tasks;
@@ -30,6 +31,7 @@ use aws_types::service_config::ServiceConfigKey;
 pub use chunks::S3ChunkStore;
 pub use head_last::S3HeadLast;
 pub use invoke::LambdaContinuation;
+pub use lent::S3Lent;
 pub use recordings::S3Recordings;
 pub use tasks::DynamoTaskStore;
 

@@ -1,0 +1,228 @@
+//! The file of a recording that is over as an asset of a video-on-demand service: apply, put it together out of the chunks
+//! straight into the place that is lent, commit. That the file is there is written down before the commit, so that whoever
+//! comes after a crash between the two commits what is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::super::assemble::{AssembleError, assemble};
+use super::super::change::ChangeError;
+use super::super::desk::prefix;
+use super::super::lease::Holder;
+use super::{Invocation, PATIENCE, TaskRunner, remove};
+use crate::delivery::recovery::RecoveryError;
+use crate::delivery::vod::{Asset, Grant, VodClient, VodError};
+use crate::platform::{Clock, LentStore, Loan};
+use crate::task::failure::{Failure, FailureCode};
+use crate::task::order::VodOrder;
+use crate::task::record::{TaskRecord, Uploaded, Video, VodUpload};
+use crate::task::status::Status;
+
+/// What the file is.
+const MEDIA_TYPE: &str = "mp4";
+/// Tries of a call that may go well a little later, and of an upload.
+const TRIES: u32 = 5;
+/// Wait after the first of them; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// A video-on-demand service.
+#[async_trait]
+pub trait VodService: Send + Sync {
+    /// Asks for permission to upload one file.
+    async fn apply(&self, order: &VodOrder, media_type: &str) -> Result<Grant, VodError>;
+    /// Says that the file is there.
+    async fn commit(&self, session: &str, sub_app_id: Option<u64>) -> Result<Asset, VodError>;
+}
+
+/// The service itself.
+pub struct WebVod {
+    /// Makes the calls.
+    pub client: VodClient,
+    /// For their time stamps.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl VodService for WebVod {
+    async fn apply(&self, order: &VodOrder, media_type: &str) -> Result<Grant, VodError> {
+        self.client.apply(order, media_type, self.clock.now() / 1000).await
+    }
+
+    async fn commit(&self, session: &str, sub_app_id: Option<u64>) -> Result<Asset, VodError> {
+        self.client.commit(session, sub_app_id, self.clock.now() / 1000).await
+    }
+}
+
+/// A service and its storage.
+pub struct Vod {
+    /// The service.
+    pub service: Arc<dyn VodService>,
+    /// Where it lends places.
+    pub uploads: Arc<dyn LentStore>,
+}
+
+/// Why there is no asset.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Service(#[from] VodError),
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    #[error("no key of the VOD service is configured any more; set VOD_SECRET_ID and VOD_SECRET_KEY")]
+    Unconfigured,
+    #[error(transparent)]
+    Task(#[from] ChangeError),
+}
+
+impl TaskRunner {
+    /// Delivers to the service, writes down what came of it, and ends the task.
+    pub(super) async fn publish(
+        &self,
+        holder: &Holder,
+        record: &TaskRecord,
+        invocation: &Invocation,
+    ) -> Result<Status, ChangeError> {
+        let (video, failure) = match self.asset(holder, record).await {
+            Ok(video) => (video, None),
+            Err(PublishError::Task(lost)) => return Err(lost),
+            Err(error) => {
+                let message = format!("{}; what was recorded is kept", super::super::chain(&error));
+                tracing::error!(reason = message, "not delivered to the VOD service");
+                (None, Some(Failure { code: FailureCode::VodFailed, message }))
+            }
+        };
+        let written = holder
+            .persist(PATIENCE, |task, now| {
+                task.vod = None;
+                task.result.videos.extend(video.clone());
+                if let Some(failure) = &failure {
+                    task.result.failure.get_or_insert(failure.clone());
+                }
+                let length = task.result.videos.first().map_or(0.0, |v| v.file_duration);
+                task.result.quality = task.total(None, length);
+                (task.measured, task.measuring) = (None, None);
+                match task.order.callback_url {
+                    Some(_) => task.announce(now),
+                    None => task.end(now),
+                }
+            })
+            .await?;
+        if failure.is_none() && !self.config.keep_chunks {
+            let chunks = self.chunks(record);
+            remove(&*chunks, &chunks.list(&prefix(&record.id)).await.unwrap_or_default()).await;
+        }
+        match written.status {
+            Status::Callback => self.announce(holder, invocation).await,
+            status => Ok(status),
+        }
+    }
+
+    /// The asset; none where nothing was recorded.
+    async fn asset(&self, holder: &Holder, record: &TaskRecord) -> Result<Option<Video>, PublishError> {
+        let (Some(vod), Some(order)) = (&self.vod, &record.order.vod) else { return Err(PublishError::Unconfigured) };
+        let kept = record.vod.as_ref().and_then(|v| v.uploaded.as_ref());
+        if let Some(kept) = kept.filter(|kept| kept.expires > self.platform.clock.now()) {
+            match self.commit(vod, holder, order, kept).await {
+                // The session is not good any more, whatever it is that ended it: the file goes up again.
+                Err(PublishError::Service(error)) if !error.is_transient() => {
+                    tracing::warn!(error = %super::super::chain(&error), "uploading to the VOD service again");
+                }
+                done => return done.map(Some),
+            }
+        }
+        match self.upload(vod, holder, record, order).await? {
+            Some(uploaded) => self.commit(vod, holder, order, &uploaded).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts the file where the service wants it, and writes down that it is there.
+    async fn upload(
+        &self,
+        vod: &Vod,
+        holder: &Holder,
+        record: &TaskRecord,
+        order: &VodOrder,
+    ) -> Result<Option<Uploaded>, PublishError> {
+        let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
+        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        loop {
+            let grant = patiently(|| vod.service.apply(order, MEDIA_TYPE));
+            let grant = holder.holding(grant).await??;
+            let loan = loan(&grant);
+            let filename = loan.key.rsplit('/').next().unwrap_or(&loan.key).to_owned();
+            let making = async {
+                let target = vod.uploads.open(&loan).await?;
+                assemble(&*chunks, &prefix, Some(&record.seams), target, &filename).await
+            };
+            match holder.holding(making).await? {
+                Ok(saved) => {
+                    let expires = grant.temp_certificate.expired_time.saturating_mul(1000);
+                    let (session, size, duration) = (grant.vod_session_key, saved.size, saved.duration);
+                    let uploaded = Uploaded { session, expires, filename, size, duration };
+                    let edit = |task: &mut TaskRecord, _| {
+                        task.vod = Some(VodUpload { uploaded: Some(uploaded.clone()) });
+                        Ok(())
+                    };
+                    holder.persist(PATIENCE, edit).await?;
+                    return Ok(Some(uploaded));
+                }
+                Err(AssembleError::Recovery(RecoveryError::Nothing)) => return Ok(None),
+                // Storage may be away, and leave to put may have run out: a new application helps against both.
+                Err(AssembleError::Store(error)) if tries < TRIES => {
+                    tracing::warn!(tries, error = %super::super::chain(&error), "upload to the VOD service failed");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            holder.holding(tokio::time::sleep(wait)).await?;
+            (tries, wait) = (tries + 1, wait * 2);
+        }
+    }
+
+    async fn commit(
+        &self,
+        vod: &Vod,
+        holder: &Holder,
+        order: &VodOrder,
+        uploaded: &Uploaded,
+    ) -> Result<Video, PublishError> {
+        let committing = patiently(|| vod.service.commit(&uploaded.session, order.sub_app_id));
+        let asset = holder.holding(committing).await??;
+        Ok(Video {
+            filename: uploaded.filename.clone(),
+            file_size: uploaded.size,
+            file_url: asset.media_url,
+            file_duration: uploaded.duration,
+            file_id: Some(asset.file_id),
+        })
+    }
+}
+
+fn loan(grant: &Grant) -> Loan {
+    let certificate = &grant.temp_certificate;
+    Loan {
+        bucket: grant.storage_bucket.clone(),
+        region: grant.storage_region.clone(),
+        key: grant.media_storage_path.trim_start_matches('/').to_owned(),
+        access_key: certificate.secret_id.clone(),
+        secret_key: certificate.secret_key.clone(),
+        token: certificate.token.clone(),
+    }
+}
+
+/// Makes a call again while it may go well a little later.
+async fn patiently<T, F: Future<Output = Result<T, VodError>>>(mut call: impl FnMut() -> F) -> Result<T, VodError> {
+    let (mut tries, mut wait) = (1, FIRST_WAIT);
+    loop {
+        match call().await {
+            Err(error) if error.is_transient() && tries < TRIES => {
+                tracing::warn!(tries, error = %super::super::chain(&error), "VOD service not reached");
+                tokio::time::sleep(wait).await;
+                (tries, wait) = (tries + 1, wait * 2);
+            }
+            done => return done,
+        }
+    }
+}

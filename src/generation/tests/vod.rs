@@ -1,0 +1,130 @@
+//! Delivery to a video-on-demand service that answers late, fails, or loses whoever delivers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::delivery::vod::{Asset, Certificate, Grant, VodError};
+use crate::generation::{Invocation, Recorders, Vod, VodService};
+use crate::platform::memory::MemoryRecordings;
+use crate::platform::{HeadLastObject, LentStore, Loan, Place, RecorderEvent, RecordingStore, StoreError};
+use crate::task::failure::FailureCode;
+use crate::task::order::{Order, VodOrder};
+use crate::task::status::Status;
+
+use super::world::{TASK, World};
+
+/// A service that remembers what it was asked; a commit takes 20 s.
+#[derive(Default)]
+struct Service {
+    asked: Mutex<Vec<String>>,
+    /// Until when leave to upload is good, unix seconds.
+    expires: AtomicU64,
+    refuses: bool,
+}
+
+#[async_trait]
+impl VodService for Service {
+    async fn apply(&self, _order: &VodOrder, media_type: &str) -> Result<Grant, VodError> {
+        self.asked.lock().unwrap().push(format!("apply {media_type}"));
+        Ok(Grant {
+            storage_bucket: "lent".into(),
+            storage_region: "far".into(),
+            media_storage_path: "/vod/lesson.mp4".into(),
+            vod_session_key: "session".into(),
+            temp_certificate: Certificate {
+                secret_id: "id".into(),
+                secret_key: "key".into(),
+                token: "token".into(),
+                expired_time: self.expires.load(Ordering::SeqCst),
+            },
+        })
+    }
+
+    async fn commit(&self, session: &str, _sub_app_id: Option<u64>) -> Result<Asset, VodError> {
+        self.asked.lock().unwrap().push(format!("commit {session}"));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        if self.refuses {
+            let (code, message) = ("FailedOperation.ClassLevelLimitExceeded".into(), "no".into());
+            return Err(VodError::Refused { action: "CommitUpload", code, message });
+        }
+        Ok(Asset { file_id: "528".into(), media_url: "https://play.example.com/lesson.mp4".into() })
+    }
+}
+
+struct Uploads(MemoryRecordings);
+
+#[async_trait]
+impl LentStore for Uploads {
+    async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        let (dir, name) = loan.key.rsplit_once('/').unwrap();
+        self.0.create(&Place { dir: dir.into(), name: Some(name.into()), ..Place::default() }).await
+    }
+}
+
+fn order(bucket_too: bool) -> Order {
+    let vod = Some(VodOrder { bucket_too, ..VodOrder::default() });
+    Order { vod, ..Order::of("https://example.com/") }
+}
+
+async fn invoke(world: &World, service: &Arc<Service>, uploads: &MemoryRecordings) -> Result<(), String> {
+    let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(Uploads(uploads.clone())) };
+    let invocation = Invocation::new("invocation", Some(Duration::from_secs(900)));
+    let event = RecorderEvent { task: TASK.into(), generation: None };
+    world.runner(&world.platform).with_vod(Some(vod)).record(&event, &invocation).await.map(drop)
+}
+
+fn service(refuses: bool) -> Arc<Service> {
+    Arc::new(Service { expires: AtomicU64::new(4_000_000_000), refuses, ..Service::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_asset_is_the_recording_and_the_bucket_gets_one_only_if_that_was_ordered() {
+    for bucket_too in [false, true] {
+        let (world, service, uploads) = (World::of(3), service(false), MemoryRecordings::default());
+        world.task(order(bucket_too)).await;
+        invoke(&world, &service, &uploads).await.unwrap();
+        let task = world.record().await;
+        assert_eq!((task.status, &task.result.failure, task.vod.is_some()), (Status::Finished, &None, false));
+        assert_eq!((world.recordings.visible().len(), uploads.visible().len()), (usize::from(bucket_too), 1));
+        let asset = task.result.videos.last().unwrap();
+        assert_eq!((asset.file_id.as_deref(), asset.filename.as_str()), (Some("528"), "lesson.mp4"));
+        assert_eq!(asset.file_size, uploads.visible()["vod/lesson.mp4"].len() as u64);
+        assert!(task.result.quality.is_some() && world.platform.chunks.list("").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_upload_and_commit_is_taken_up_while_leave_to_upload_lasts() {
+    for lasts in [true, false] {
+        let (world, service, uploads) = (World::of(3), service(false), MemoryRecordings::default());
+        if !lasts {
+            service.expires.store(world.platform.clock.now() / 1000 + 15, Ordering::SeqCst);
+        }
+        world.task(order(false)).await;
+        let killed = tokio::time::timeout(Duration::from_secs(20), invoke(&world, &service, &uploads)).await;
+        assert!(killed.is_err() && world.record().await.vod.is_some_and(|v| v.uploaded.is_some()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        invoke(&world, &service, &uploads).await.unwrap();
+        let asked = service.asked.lock().unwrap().clone();
+        match lasts {
+            true => assert_eq!(asked, ["apply mp4", "commit session", "commit session"]),
+            false => assert_eq!(asked, ["apply mp4", "commit session", "apply mp4", "commit session"]),
+        }
+        let task = world.record().await;
+        assert_eq!((task.status, task.result.failure, task.result.videos.len()), (Status::Finished, None, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_keeps_what_was_recorded_and_the_services_code() {
+    let (world, service, uploads) = (World::of(3), service(true), MemoryRecordings::default());
+    world.task(order(false)).await;
+    invoke(&world, &service, &uploads).await.unwrap();
+    let failure = world.record().await.result.failure.unwrap();
+    assert_eq!(failure.code, FailureCode::VodFailed);
+    assert!(failure.message.starts_with("FailedOperation.ClassLevelLimitExceeded: no"), "{}", failure.message);
+    assert_eq!(world.platform.chunks.list("").await.unwrap().len(), 4, "an init segment and three others");
+}
