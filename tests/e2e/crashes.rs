@@ -47,7 +47,8 @@ fn a_recorder_that_is_killed_at_any_moment_costs_a_segment_and_a_restart() {
     let mut kills = Vec::new();
     for number in 1..=kills_wanted() {
         let chance = uuid::Uuid::new_v4().as_u64_pair().0;
-        thread::sleep(Duration::from_millis(3_000 + chance % 6_000));
+        // Each stores something first: the page shows by turns which browser it is in, and a judge has to tell them apart.
+        thread::sleep(Duration::from_millis(7_000 + chance % 4_000));
         let recorders = gateway.recorders();
         assert_eq!(recorders.len(), 1, "{recorders:?}");
         kill_process(Pid::from_raw(recorders[0] as i32).unwrap(), Signal::KILL).unwrap();

@@ -2,7 +2,7 @@
 //! reload and stop whenever they like. Whatever happens, the task ends, nothing goes backwards, nothing that was kept is lost
 //! (`town` looks every second), and file and gaps together are the time that was to be recorded.
 //!
-//! Each is made from its number alone, so that one that fails can be looked at again.
+//! Each is made from its number alone, but for the pauses of those who try again, so that one that fails can be looked at again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,7 +98,8 @@ async fn schedule(number: u64) {
     // Pages that do not come up where nobody else records end a task; what was recorded before is there.
     assert!(matches!(code, None | Some(FailureCode::PageNotReady)), "{code:?}");
     assert!(commands || past.length > 0, "nothing is in the file");
-    if !commands && code.is_none() {
+    // Who cannot reach the record says late, or never, when it ended.
+    if !commands && code.is_none() && faults == 0 {
         past.adds_up(Duration::ZERO);
     }
 }

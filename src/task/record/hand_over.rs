@@ -132,7 +132,9 @@ impl TaskRecord {
         let handed_over = std::mem::take(&mut self.handed_over);
         let reason = if handed_over { GapReason::HandOver } else { GapReason::RecorderLost };
         if let Some(before) = before {
-            let wall_us = if before.paused { 0 } else { at.wall_us.wrapping_sub(before.wall_us).cast_signed() };
+            // One that came up after a Stop and before it heard of it is not late for what follows the Stop.
+            let until_us = self.canceled.map_or(at.wall_us, |stop| at.wall_us.min(stop * 1000));
+            let wall_us = if before.paused { 0 } else { until_us.wrapping_sub(before.wall_us).cast_signed() };
             let duration = seconds(before.recorded) - seconds(at.recorded) + wall_us as f64 / 1e6;
             // Less than a picture is none: clocks of two machines may be as far apart.
             if duration > seconds(self.order.rate.slot()) {
