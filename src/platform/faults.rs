@@ -92,7 +92,7 @@ impl Faults {
             Plan::Often { seed, one_in } => {
                 let chance = scattered(seed ^ number);
                 let moment = if chance >> 63 == 0 { Moment::Before } else { Moment::After };
-                (chance % one_in == 0).then_some(moment)
+                chance.is_multiple_of(*one_in).then_some(moment)
             }
         };
         self.failed.fetch_add(fails.is_some().into(), Ordering::Relaxed);
