@@ -316,8 +316,11 @@ impl MediaEnd {
         let growth = match self.file {
             File::Growing(growth) => growth,
             File::Waiting(shared) if kept == 0 && shared.begun.is_some() => {
-                if let Some(object) = shared.begun {
-                    object.abort().await?;
+                // Nobody sees it, and nothing was recorded.
+                if let Some(object) = shared.begun
+                    && let Err(error) = object.abort().await
+                {
+                    tracing::warn!(error = %super::chain(&error), "file that was begun not removed");
                 }
                 return Ok(Made::Nothing);
             }

@@ -12,6 +12,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,22 @@ pub enum Plan {
     One(u64, Moment),
     /// All of these, before their effect.
     Outage(Range<u64>),
+    /// All within this time of the beginning, before their effect.
+    Away(Range<Duration>),
+    /// One in so many by chance, which is always the same for a seed, before their effect or after it.
+    Often {
+        /// Of chance.
+        seed: u64,
+        /// Calls of which one fails.
+        one_in: u64,
+    },
 }
 
 /// The count of calls, and the plan.
 #[derive(Debug)]
 pub struct Faults {
     plan: Plan,
+    begun: Instant,
     calls: AtomicU64,
     failed: AtomicU64,
 }
@@ -44,7 +56,7 @@ pub struct Faults {
 impl Faults {
     /// A plan at its beginning.
     pub fn new(plan: Plan) -> Arc<Self> {
-        Arc::new(Self { plan, calls: AtomicU64::new(0), failed: AtomicU64::new(0) })
+        Arc::new(Self { plan, begun: Instant::now(), calls: AtomicU64::new(0), failed: AtomicU64::new(0) })
     }
 
     /// Calls so far, failed ones included.
@@ -76,6 +88,12 @@ impl Faults {
             Plan::None => None,
             Plan::One(one, moment) => (*one == number).then_some(*moment),
             Plan::Outage(span) => span.contains(&number).then_some(Moment::Before),
+            Plan::Away(span) => span.contains(&self.begun.elapsed()).then_some(Moment::Before),
+            Plan::Often { seed, one_in } => {
+                let chance = scattered(seed ^ number);
+                let moment = if chance >> 63 == 0 { Moment::Before } else { Moment::After };
+                chance.is_multiple_of(*one_in).then_some(moment)
+            }
         };
         self.failed.fetch_add(fails.is_some().into(), Ordering::Relaxed);
         fails
@@ -96,6 +114,14 @@ impl Faults {
         let source = io::Error::other(format!("a failure was injected {when} the effect"));
         Err(StoreError { op, key: key.into(), kind: StoreErrorKind::Unavailable, source })
     }
+}
+
+/// A number that looks like chance (the finalizer of SplitMix64: Steele, Lea, Flood 2014).
+fn scattered(number: u64) -> u64 {
+    let z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// A port whose calls may fail.

@@ -25,6 +25,12 @@ pub const MAX_WAITING_COMMANDS: usize = 64;
 /// How long a record is kept after the task could have ended at the latest, milliseconds: 30 days.
 pub const KEEP_MS: u64 = 30 * 24 * 3600 * 1000;
 
+/// No lease lasts as long, with what clocks of two machines may be apart: one that seems to was written before a clock was set
+/// back.
+const FAR_MS: u64 = 15_000;
+/// A lease that has been over for longer is looked at twice: a clock was set, or the store was away, and its holder may be well.
+const STALE_MS: u64 = 10_000;
+
 /// What a caller wants a running recorder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandKind {
@@ -221,6 +227,11 @@ pub enum Refused {
     Moved,
 }
 
+/// Whether a claim that ends then is good now.
+pub(super) fn holds(expires: u64, now: u64) -> bool {
+    (now + 1..=now + FAR_MS).contains(&expires)
+}
+
 impl TaskRecord {
     /// A task that was just asked for.
     pub fn new(id: String, order: Order, fingerprint: Option<String>, now: u64) -> Self {
@@ -331,7 +342,7 @@ impl TaskRecord {
             return Err(IllegalTransition { status: self.status, event: StatusEvent::Capturing }.into());
         }
         match &self.lease {
-            Some(lease) if lease.owner != owner && lease.expires > now => return Err(Refused::Leased),
+            Some(lease) if lease.owner != owner && holds(lease.expires, now) => return Err(Refused::Leased),
             // A successor that is there goes on by itself.
             Some(_) | None if self.relay.alive(now).is_some() => return Err(Refused::Leased),
             Some(_) => self.lost(),
@@ -365,11 +376,16 @@ impl TaskRecord {
     /// Nobody works on it although somebody should.
     pub fn orphaned(&self, now: u64, start_grace_ms: u64) -> bool {
         let over = match &self.lease {
-            Some(lease) => lease.expires <= now,
+            Some(lease) => !holds(lease.expires, now),
             None if self.status == Status::Callback => self.calls.head().is_none_or(|c| c.next <= now),
             None => self.created + start_grace_ms <= now,
         };
         self.status != Status::Finished && over && self.relay.alive(now).is_none()
+    }
+
+    /// Whether what its lease says may have other reasons than that its holder is lost.
+    pub fn doubtful(&self, now: u64) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.expires > now || lease.expires + STALE_MS < now)
     }
 
     /// The lease lasts longer.

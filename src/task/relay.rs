@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Refused;
+use super::record::{Refused, holds};
 
 /// Times that one generation asks for a successor before it hands over without one.
 pub const MAX_CALLS: u32 = 4;
@@ -107,7 +107,7 @@ impl Relay {
         match &self.state {
             RelayState::Idle | RelayState::Failed { .. } | RelayState::Called { .. } => None,
             RelayState::Warming { owner, expires } | RelayState::Ready { owner, expires, .. } => {
-                (*expires > now).then_some((owner.as_str(), *expires))
+                holds(*expires, now).then_some((owner.as_str(), *expires))
             }
         }
     }

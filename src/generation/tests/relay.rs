@@ -9,6 +9,7 @@ use super::studio::Page;
 use super::town::{Fate, Past, Town, WELL};
 use super::world::World;
 use crate::generation::run::Command;
+use crate::platform::faults::Plan;
 use crate::task::quality::GapReason;
 use crate::task::record::CommandKind;
 use crate::task::relay::RelayState;
@@ -217,5 +218,76 @@ async fn a_stop_at_any_moment_of_a_hand_over_ends_the_task() {
         let (past, _) = with_caller(&[(seconds, Act::Check(|_| ()))], seconds as u64).await;
         assert_eq!(past.gaps(), [], "stopped after {seconds} s");
         past.adds_up(Duration::ZERO);
+    }
+}
+
+/// A recording of 200 s whose clock is set at some moment.
+async fn with_clock_set(at: Duration, by_ms: i64, lives: Duration) -> Past {
+    let town = Town::of(s(600), &[]).await;
+    let world = Arc::clone(&town.world);
+    let caller = async move {
+        world.until(Status::Recording).await;
+        tokio::time::sleep(at).await;
+        world.set.store(by_ms, Ordering::SeqCst);
+        tokio::time::sleep(s(200) - at).await;
+        world.stop().await;
+    };
+    let past = town.live(|n| if n == 0 { Fate { lives, ..WELL } } else { WELL }, caller).await;
+    assert_eq!(past.task.result.failure, None);
+    past
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_costs_nothing() {
+    for by in [-7_200_000, -61_000, -4_000, 4_000, 61_000, 7_200_000] {
+        for quarter in 0..20 {
+            let past = with_clock_set(Duration::from_millis(50_000 + quarter * 250), by, WELL.lives).await;
+            if by == 4_000 {
+                // It looks like a lease that has just run out: another recorder may take over.
+                assert!(past.gaps().len() <= 1 && past.task.crashes <= 1, "{:?}", past.gaps());
+                continue;
+            }
+            assert_eq!((past.gaps(), past.task.crashes), (&[][..], 0), "by {by} ms after {quarter} quarters");
+            assert!((195.0..201.0).contains(&(past.length as f64 / 48_000.0)), "{}", past.length);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_lost_as_the_clock_is_set_is_followed_by_another() {
+    for by in [-7_200_000, -61_000, 61_000, 7_200_000] {
+        let past = with_clock_set(s(51), by, s(50)).await;
+        assert_eq!((past.task.crashes, past.task.generation), (1, 2), "by {by} ms");
+        let seconds = past.length as f64 / 48_000.0;
+        assert!((180.0..200.0).contains(&seconds), "by {by} ms: {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stores_that_are_away_for_a_minute_cost_nothing() {
+    for from in [0.2, 5.0, 30.0, 31.7] {
+        let away = Duration::from_secs_f64(from)..Duration::from_secs_f64(from + 60.0);
+        let town = Town::of(s(600), &[]).await.with_faults(Plan::Away(away));
+        let world = Arc::clone(&town.world);
+        let caller = async move {
+            while world.record().await.started.is_none() {
+                tokio::time::sleep(s(1)).await;
+            }
+            tokio::time::sleep(s(200)).await;
+            world.stop().await;
+        };
+        let past = town.live(|_| WELL, caller).await;
+        assert_eq!((past.task.result.failure.as_ref(), past.gaps()), (None, &[][..]), "from {from} s");
+        past.adds_up(Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_segment_is_counted_once_whoever_is_lost() {
+    for lives in 20..50 {
+        let past = recording(&[], 0, 100, |n| if n < 2 { Fate { lives: s(lives), ..WELL } } else { WELL }).await;
+        let delivered = past.task.result.quality.as_ref().unwrap().frames_delivered;
+        // This studio draws one picture in each.
+        assert_eq!(delivered, past.length / super::studio::SEGMENT, "they lived for {lives} s");
     }
 }

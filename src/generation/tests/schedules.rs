@@ -1,8 +1,8 @@
-//! Thousands of random schedules: crashes, delays, duplicates, error pages, refused invocations, callers who pause, resume,
+//! Thousands of random schedules: crashes, stores that fail, delays, duplicates, error pages, refused invocations, callers who pause, resume,
 //! reload and stop whenever they like. Whatever happens, the task ends, nothing goes backwards, nothing that was kept is lost
 //! (`town` looks every second), and file and gaps together are the time that was to be recorded.
 //!
-//! Each is made from its number alone, so that one that fails can be looked at again.
+//! Each is made from its number alone, but for the pauses of those who try again, so that one that fails can be looked at again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::studio::Page;
 use super::town::{Fate, Town, WELL};
+use crate::platform::faults::Plan;
 use crate::task::failure::FailureCode;
 use crate::task::record::CommandKind;
 use crate::task::status::Status;
@@ -65,7 +66,12 @@ async fn schedule(number: u64) {
     // The first page has to be there, or there is no recording.
     let mut pages: Vec<Page> = (0..12).map(|_| chance.page()).collect();
     pages[0] = Page::Up(chance.ms(1_500));
-    let town = Town::of(Duration::from_secs(30), &pages).await;
+    let mut town = Town::of(Duration::from_secs(30), &pages).await;
+    let faults = chance.below(3);
+    if faults > 0 {
+        // What is appended to a file is not tried again here, and a file that is made of its chunks has dozens of appends.
+        town = town.with_faults(Plan::Often { seed: number, one_in: if faults == 1 { 20 } else { 60 } });
+    }
     let (world, refuses) = (Arc::clone(&town.world), Arc::clone(&town.refuses));
     let commands = chance.one_in(2);
     let mut acts = Chance(number ^ 0xac75);
@@ -92,7 +98,8 @@ async fn schedule(number: u64) {
     // Pages that do not come up where nobody else records end a task; what was recorded before is there.
     assert!(matches!(code, None | Some(FailureCode::PageNotReady)), "{code:?}");
     assert!(commands || past.length > 0, "nothing is in the file");
-    if !commands && code.is_none() {
+    // Who cannot reach the record says late, or never, when it ended.
+    if !commands && code.is_none() && faults == 0 {
         past.adds_up(Duration::ZERO);
     }
 }

@@ -19,10 +19,13 @@ use crate::generation::run::{Alignment, Command, Own, Progress, Readiness};
 use crate::platform::Clock;
 use crate::platform::clock::SystemClock;
 use crate::recording::capture::{CaptureCounts, CaptureEnd};
+use crate::recording::display::Counts;
 use crate::recording::encoder::EncoderOutput;
 use crate::task::boxes::Boxes;
 use crate::task::course::{Anchor, Segments};
 use crate::task::init::Init;
+use crate::task::measuring::Measuring;
+use crate::task::quality::Quality;
 use crate::task::relay::Switch;
 
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
@@ -55,8 +58,8 @@ pub struct Replay {
     pub pages: Mutex<VecDeque<Page>>,
     /// Commands as they came, but for those of the relay that come several times a second.
     pub commands: Mutex<Vec<Command>>,
-    /// The world's.
-    pub clock: Option<Arc<dyn Clock>>,
+    /// The world's: of media, which runs evenly, and of the system, which may be set.
+    pub clocks: Option<(Arc<dyn Clock>, Arc<dyn Clock>)>,
 }
 
 /// Init segment, first segment (with the encoder's priming), and one that may follow any number of times.
@@ -84,12 +87,14 @@ impl Studio for Replay {
         let writer = tokio::spawn(media::write(media, queue, status_sender));
         let (init, parsed, segments) = stored();
         outputs.send(EncoderOutput::Init(init)).await.ok();
-        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let system = || (Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(SystemClock) as Arc<dyn Clock>);
+        let (clock, system) = self.clocks.clone().unwrap_or_else(system);
         let page = self.pages.lock().unwrap().pop_front().unwrap_or(Page::Up(Duration::ZERO));
         let mut player = Player {
             studio: self,
             watcher,
             clock,
+            system,
             admission: job.admission,
             offset: job.offset.cast_signed(),
             first: 0,
@@ -100,6 +105,7 @@ impl Studio for Replay {
             open: None,
             recorded: 0,
             leave: None,
+            measuring: Measuring::default(),
         };
         let end = player.play(page, commands, outputs, &parsed, &segments).await;
         player.admission.close();
@@ -107,7 +113,9 @@ impl Studio for Replay {
             Ok(stopped) => (stopped, None),
             Err(trouble) => (Stopped::Failed, Some(trouble)),
         };
-        let counts = CaptureCounts::default();
+        // A picture a segment, so that a test can tell whether each is counted once.
+        let pictures = Counts { fresh: (player.recorded - player.first) / SEGMENT, ..Counts::default() };
+        let counts = CaptureCounts { pictures, ..CaptureCounts::default() };
         let (end, end_us) = (player.recorded, player.now_us());
         let capture = CaptureEnd { end, end_us, counts, sound_shift_ms: 0.0, silent: Vec::new(), blank: Vec::new() };
         let ended = Ended {
@@ -139,6 +147,7 @@ struct Player<'a> {
     studio: &'a Replay,
     watcher: &'a dyn Watcher,
     clock: Arc<dyn Clock>,
+    system: Arc<dyn Clock>,
     admission: Arc<Admission>,
     offset: i64,
     first: u64,
@@ -152,11 +161,17 @@ struct Player<'a> {
     recorded: u64,
     /// Position at which another recorder is to go on.
     leave: Option<u64>,
+    measuring: Measuring,
 }
 
 impl Player<'_> {
     fn now_us(&self) -> u64 {
-        self.clock.now() * 1000
+        self.unix_us(self.clock.now())
+    }
+
+    /// Unix microseconds at a moment of the media clock, as the system's clock has it now.
+    fn unix_us(&self, at: u64) -> u64 {
+        (at + self.system.now() - self.clock.now()) * 1000
     }
 
     /// Own position now.
@@ -230,6 +245,12 @@ impl Player<'_> {
         let next = parsed.segment(stored[usize::from(*out > 0)].clone(), *out, *out * SEGMENT).unwrap();
         outputs.send(EncoderOutput::Segment(next)).await.ok();
         *out += 1;
+        if self.warm.is_none() {
+            let frames = Quality { frames_delivered: (*out * SEGMENT - self.first) / SEGMENT, ..Quality::default() };
+            let end = self.offset.wrapping_add_unsigned(*out * SEGMENT).max(0).cast_unsigned();
+            self.measuring.note(end, frames, 0);
+            self.watcher.measured(&self.measuring);
+        }
         self.mark();
     }
 
@@ -324,13 +345,13 @@ impl Player<'_> {
         if !self.up {
             return;
         }
-        let (now, position) = (self.clock.now(), self.position());
+        let (now, position, now_us) = (self.clock.now(), self.position(), self.now_us());
         let Some(warm) = &mut self.warm else { return };
         let Alignment { anchor, segments, agreed } = warm.alignment;
         let adrift = self.open.is_some_and(|(since, from)| {
             let ahead = now.cast_signed() - since.cast_signed();
             let own = from.cast_signed() + ahead * MS.cast_signed() + warm.base.unwrap_or(0) * SEGMENT.cast_signed();
-            anchor.ahead(own - segments.short.cast_signed(), now * 1000).unsigned_abs() > SLOT
+            anchor.ahead(own - segments.short.cast_signed(), now_us).unsigned_abs() > SLOT
         });
         if self.open.is_some() && (anchor.paused || adrift) {
             let end = position.next_multiple_of(SEGMENT);
@@ -342,7 +363,7 @@ impl Player<'_> {
             warm.said = Some((Switch::Paused, warm.clean));
             self.watcher.ready(Some(Readiness { switch: Switch::Paused, from: anchor }));
         } else if self.open.is_none() {
-            let (index, wait) = segments.next(anchor.position(now * 1000));
+            let (index, wait) = segments.next(anchor.position(now_us));
             let own = self.recorded / SEGMENT;
             (warm.clean, warm.base, warm.said) = (own, Some(index.wrapping_sub(own).cast_signed()), None);
             self.open = Some((now + wait / MS, self.recorded));
@@ -379,7 +400,7 @@ impl Player<'_> {
             None => self.begin(),
             Some((since, from)) => {
                 self.begun = true;
-                let wall_us = (since + self.first.saturating_sub(from) / MS) * 1000;
+                let wall_us = self.unix_us(since + self.first.saturating_sub(from) / MS);
                 let recorded = own.segments.begin(own.first);
                 self.watcher.state(Anchor { recorded, wall_us, paused: false });
                 self.mark();

@@ -1,6 +1,7 @@
 //! A world whose events are delivered: each starts an invocation, late or twice or not at all, which lives as long as its
 //! fate lets it. A schedule sweeps. An observer sees that nothing ever goes backwards.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use super::life::length;
 use super::studio::{Page, SEGMENT};
 use super::world::{TASK, World};
 use crate::generation::{Invocation, Recorders};
-use crate::platform::{Continuation, RecorderEvent, StoreError, StoreErrorKind};
+use crate::platform::faults::{Faults, Plan};
+use crate::platform::retry::Retrying;
+use crate::platform::{Continuation, Platform, RecorderEvent, StoreError, StoreErrorKind};
 use crate::task::order::Order;
 use crate::task::quality::Gap;
 use crate::task::record::TaskRecord;
@@ -66,6 +69,9 @@ pub struct Town {
     pub refuses: Arc<AtomicU32>,
     /// Time of an invocation.
     pub time: Duration,
+    /// As its invocations see it.
+    pub platform: Platform,
+    faulty: bool,
 }
 
 impl Town {
@@ -78,7 +84,22 @@ impl Town {
         world.studio.pages.lock().unwrap().extend(pages);
         world.task(Order { limit_seconds: 36_000, ..Order::of("https://example.com/") }).await;
         let _ = sender.send(RecorderEvent { task: TASK.into(), generation: None });
-        Self { world: Arc::new(world), events, refuses, time }
+        let platform = world.platform.clone();
+        Self { world: Arc::new(world), events, refuses, time, platform, faulty: false }
+    }
+
+    /// Its stores fail by a plan, and are tried again as the real ones are.
+    pub fn with_faults(mut self, plan: Plan) -> Self {
+        let platform = Faults::new(plan).around(self.world.platform.clone());
+        self.platform = Platform {
+            tasks: Arc::new(Retrying::new(platform.tasks, &platform.retries)),
+            chunks: Arc::new(Retrying::new(platform.chunks, &platform.retries)),
+            recordings: Arc::new(Retrying::new(platform.recordings, &platform.retries)),
+            continuation: Arc::new(Retrying::new(platform.continuation, &platform.retries)),
+            ..platform
+        };
+        self.faulty = true;
+        self
     }
 
     /// Lives until the task is over, while the caller does what it wants. `fate`: of the n-th event, counted from 0.
@@ -87,6 +108,7 @@ impl Town {
         let mut seen = Seen::default();
         let (mut sweep, mut look) = (tokio::time::interval(SWEEP), tokio::time::interval(Duration::from_secs(1)));
         let mut count = 0;
+        let mut sweeping: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
         let mut caller = std::pin::pin!(async {
             caller.await;
             std::future::pending::<()>().await;
@@ -100,17 +122,24 @@ impl Town {
                         for wait in [Some(fate.late), fate.again.map(|again| fate.late + again)].into_iter().flatten() {
                             if fate.lost { continue }
                             let (world, event, time) = (Arc::clone(&self.world), event.clone(), self.time);
+                            let platform = self.platform.clone();
                             invocations.spawn(async move {
                                 tokio::time::sleep(wait).await;
                                 let invocation = Invocation::new("invocation", Some(time));
-                                let runner = world.runner(&world.platform);
+                                let runner = world.runner(&platform);
                                 // Dropping it is what a kill does: nothing more is said or written.
                                 let _ = tokio::time::timeout(fate.lives.min(time), runner.record(&event, &invocation)).await;
                             });
                         }
                     }
                     Some(done) = invocations.join_next(), if !invocations.is_empty() => done.unwrap(),
-                    _ = sweep.tick() => { let _ = self.world.runner(&self.world.platform).sweep().await; }
+                    _ = sweep.tick(), if sweeping.is_none() => {
+                        let runner = self.world.runner(&self.platform);
+                        sweeping = Some(Box::pin(async move { let _ = runner.sweep().await; }));
+                    }
+                    () = async { match &mut sweeping { Some(sweep) => sweep.await, None => std::future::pending().await } } => {
+                        sweeping = None;
+                    }
                     _ = look.tick() => {
                         if seen.look(&self.world).await == Status::Finished { break }
                     }
@@ -133,7 +162,9 @@ impl Town {
             "{} kept, {length} samples in the file",
             seen.committed
         );
-        assert_eq!(self.world.recordings.visible().len(), usize::from(length > 0));
+        // A store may fail after the file was there, which is made again then.
+        let files = self.world.recordings.visible().len();
+        assert!(files == usize::from(length > 0) || self.faulty && files > 1, "{files} files");
         let size = serde_json::to_string(&task).unwrap().len();
         assert!(size < 100_000, "a record of {size} bytes");
         Past { task, length, invocations: count }

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::task::status::Status;
 
 use super::studio::Replay;
 
-/// The runtime's own time, which a test moves by waiting.
-pub struct RuntimeClock(tokio::time::Instant);
+/// The runtime's own time, which a test moves by waiting; and by so many milliseconds, as one sets a clock.
+pub struct RuntimeClock(tokio::time::Instant, Arc<AtomicI64>);
 
 impl Clock for RuntimeClock {
     fn now(&self) -> u64 {
-        1_700_000_000_000 + self.0.elapsed().as_millis() as u64
+        (1_700_000_000_000 + self.0.elapsed().as_millis() as u64).saturating_add_signed(self.1.load(Ordering::SeqCst))
     }
 }
 
@@ -69,6 +69,8 @@ pub struct World {
     pub continuation: Arc<MemoryContinuation>,
     pub studio: Arc<Replay>,
     pub announcer: Arc<Listener>,
+    /// By how much the clock of the system was set, ms. That of the media is not.
+    pub set: Arc<AtomicI64>,
 }
 
 pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
@@ -79,18 +81,20 @@ impl World {
         let chunks = MemoryChunkStore::default();
         let recordings = MemoryRecordings::default();
         let continuation = Arc::new(MemoryContinuation::default());
+        let (begun, set) = (tokio::time::Instant::now(), Arc::<AtomicI64>::default());
         let platform = Platform {
             tasks: Arc::new(MemoryTaskStore::default()),
             chunks: Arc::new(chunks.clone()),
             mounted: None,
             recordings: Arc::new(recordings.clone()),
             continuation: Arc::clone(&continuation) as _,
-            clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
+            clock: Arc::new(RuntimeClock(begun, Arc::clone(&set))),
             retries: Arc::default(),
         };
-        let clock = Some(Arc::clone(&platform.clock));
-        let studio = Arc::new(Replay { segments, clock, ..Replay::default() });
-        Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default() }
+        let clock: Arc<dyn Clock> = Arc::new(RuntimeClock(begun, Arc::default()));
+        let clocks = Some((clock, Arc::clone(&platform.clock)));
+        let studio = Arc::new(Replay { segments, clocks, ..Replay::default() });
+        Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default(), set }
     }
 
     /// A stored task that nobody works on yet.

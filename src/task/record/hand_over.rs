@@ -3,7 +3,7 @@
 use super::super::quality::{Gap, GapReason, MAX_GAPS, Quality};
 use super::super::relay::{Relay, RelayEvent, Switch};
 use super::super::timeline::seconds;
-use super::{Anchor, Lease, Refused, TaskRecord};
+use super::{Anchor, Lease, Refused, TaskRecord, holds};
 
 /// As what an invocation that was asked for may work on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl TaskRecord {
             return self.claim(owner, now, lease_ms).map(|()| Joined::Holder);
         }
         match &self.lease {
-            Some(lease) if lease.expires > now => {
+            Some(lease) if holds(lease.expires, now) => {
                 self.relay(RelayEvent::Join(owner), now, lease_ms)?;
                 Ok(Joined::Successor)
             }
@@ -132,11 +132,13 @@ impl TaskRecord {
         let handed_over = std::mem::take(&mut self.handed_over);
         let reason = if handed_over { GapReason::HandOver } else { GapReason::RecorderLost };
         if let Some(before) = before {
-            let wall_us = if before.paused { 0 } else { at.wall_us.wrapping_sub(before.wall_us).cast_signed() };
+            // One that came up after a Stop and before it heard of it is not late for what follows the Stop.
+            let until_us = self.canceled.map_or(at.wall_us, |stop| at.wall_us.min(stop * 1000));
+            let wall_us = if before.paused { 0 } else { until_us.wrapping_sub(before.wall_us).cast_signed() };
             let duration = seconds(before.recorded) - seconds(at.recorded) + wall_us as f64 / 1e6;
             // Less than a picture is none: clocks of two machines may be as far apart.
-            if duration > seconds(self.order.rate.slot()) && self.gaps.len() < MAX_GAPS {
-                self.gaps.push(Gap { start: seconds(at.recorded), duration, reason });
+            if duration > seconds(self.order.rate.slot()) {
+                self.miss(Gap { start: seconds(at.recorded), duration, reason });
             }
         }
         Ok(())
@@ -148,9 +150,20 @@ impl TaskRecord {
         let until_us = self.canceled.unwrap_or(now) * 1000;
         let Some(before) = self.anchor.take() else { return };
         let missing = before.position(until_us) - kept.cast_signed();
-        if missing > self.order.rate.slot().cast_signed() && self.gaps.len() < MAX_GAPS {
+        if missing > self.order.rate.slot().cast_signed() {
             let duration = seconds(missing.cast_unsigned());
-            self.gaps.push(Gap { start: seconds(kept), duration, reason: GapReason::RecorderLost });
+            self.miss(Gap { start: seconds(kept), duration, reason: GapReason::RecorderLost });
+        }
+    }
+
+    /// Lists what is missing. Two recorders that were lost one after the other with nothing kept between them are one gap.
+    fn miss(&mut self, gap: Gap) {
+        let slot = seconds(self.order.rate.slot());
+        let same = |last: &&mut Gap| last.reason == gap.reason && (last.start - gap.start).abs() < slot;
+        if let Some(last) = self.gaps.last_mut().filter(same) {
+            last.duration += gap.duration;
+        } else if self.gaps.len() < MAX_GAPS {
+            self.gaps.push(gap);
         }
     }
 
