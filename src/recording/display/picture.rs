@@ -232,18 +232,22 @@ fn convert(base: &mut [u8], size: Size, pixels: Pixels<'_>, rect: Rect) {
     let (y_plane, chroma) = base.split_at_mut(luma);
     let (u_plane, v_plane) = chroma.split_at_mut(luma / 4);
     let (x, y) = (rect.x as usize, rect.y as usize);
-    let chroma_start = y / 2 * (width / 2) + x / 2;
+    // The conversion goes on for as many whole rows as it is given, whatever height it is told.
+    let rows = |start: usize, stride: usize, count: usize| start..start + stride * count;
+    let height = rect.height as usize;
+    let chroma = rows(y / 2 * (width / 2) + x / 2, width / 2, height / 2);
     let mut target = YuvPlanarImageMut {
-        y_plane: BufferStoreMut::Borrowed(&mut y_plane[y * width + x..]),
+        y_plane: BufferStoreMut::Borrowed(&mut y_plane[rows(y * width + x, width, height)]),
         y_stride: size.width,
-        u_plane: BufferStoreMut::Borrowed(&mut u_plane[chroma_start..]),
+        u_plane: BufferStoreMut::Borrowed(&mut u_plane[chroma.clone()]),
         u_stride: size.width / 2,
-        v_plane: BufferStoreMut::Borrowed(&mut v_plane[chroma_start..]),
+        v_plane: BufferStoreMut::Borrowed(&mut v_plane[chroma]),
         v_stride: size.width / 2,
         width: rect.width,
         height: rect.height,
     };
-    let source = &pixels.bytes[y * pixels.stride as usize + x * 4..];
+    let stride = pixels.stride as usize;
+    let source = &pixels.bytes[rows(y * stride + x * 4, stride, height)];
     let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt709);
     let done = yuv::bgra_to_yuv420(&mut target, source, pixels.stride, range, matrix, YuvConversionMode::Balanced);
     debug_assert!(done.is_ok(), "{done:?}");
@@ -344,6 +348,18 @@ mod tests {
             let off = [(seen.0, expected.0), (seen.1, expected.1), (seen.2, expected.2)]
                 .map(|(a, b): (u8, u8)| a.abs_diff(b));
             assert!(off.iter().all(|d| *d <= 1), "{bgra:?}: {seen:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_damaged_rectangle_is_converted() {
+        let mut picture = Picture::new(SIZE);
+        let bytes = plain(64, 64, [255, 255, 255, 255]);
+        picture.update(pixels(&bytes, 64, 64), Rect { x: 8, y: 10, width: 16, height: 12 });
+        let copy = picture.copy(&[]).unwrap();
+        for (x, y) in (0..64).flat_map(|y| (0..64).map(move |x| (x, y))) {
+            let inside = (8..24).contains(&x) && (10..22).contains(&y);
+            assert_eq!(at(&copy, x, y).0 > 200, inside, "{x},{y}");
         }
     }
 
