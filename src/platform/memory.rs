@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::public::version;
 use super::{
-    ChunkStore, Clock, Continuation, Created, Cursor, HeadLastObject, Place, RecorderEvent, RecordingStore, Shelf,
-    StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned, key, on_domain,
+    ChunkStore, Clock, Continuation, Created, Cursor, HeadLastObject, Place, PublicObject, PublicStore, RecorderEvent,
+    RecordingStore, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned, key, on_domain,
 };
 use crate::task::record::TaskRecord;
 
@@ -158,6 +160,40 @@ impl RecordingStore for MemoryRecordings {
     }
 }
 
+#[async_trait]
+impl PublicStore for MemoryRecordings {
+    async fn put(&self, _place: &Place, key: &str, object: PublicObject) -> Result<(), StoreError> {
+        checked("put", key)?;
+        lock(&self.0).insert(key.into(), object.bytes);
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        _place: &Place,
+        key: &str,
+        object: PublicObject,
+        seen: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        checked("replace", key)?;
+        let mut objects = lock(&self.0);
+        if objects.get(key).map(|bytes| version(bytes)).as_deref() != seen {
+            return Ok(None);
+        }
+        let new = version(&object.bytes);
+        objects.insert(key.into(), object.bytes);
+        Ok(Some(new))
+    }
+
+    async fn read(&self, _place: &Place, key: &str) -> Result<Option<(Bytes, String)>, StoreError> {
+        Ok(lock(&self.0).get(key).map(|bytes| (bytes.clone(), version(bytes))))
+    }
+
+    async fn link(&self, place: &Place, key: &str, _lifetime: Duration) -> Result<String, StoreError> {
+        Ok(self.url(place, key, None))
+    }
+}
+
 struct MemoryObject {
     objects: Objects,
     place: Place,
@@ -241,5 +277,6 @@ mod tests {
     async fn they_keep_what_the_ports_promise() {
         conformance::chunk_store(&MemoryChunkStore::default()).await;
         conformance::task_store(&MemoryTaskStore::default()).await;
+        conformance::public_store(&MemoryRecordings::default()).await;
     }
 }

@@ -88,6 +88,7 @@ async fn a_bucket_keeps_what_the_port_promises() {
     let place = InBucket { bucket, recordings };
     conformance::head_last_object(&place).await;
     conformance::recording_store(&place.recordings, &place).await;
+    conformance::public_store(&place.recordings).await;
 }
 
 #[tokio::test]

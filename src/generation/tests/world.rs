@@ -72,6 +72,7 @@ impl World {
             chunks: Arc::new(chunks.clone()),
             mounted: None,
             recordings: Arc::new(recordings.clone()),
+            public: Arc::new(recordings.clone()),
             continuation: Arc::clone(&continuation) as _,
             clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
             retries: Arc::default(),

@@ -13,6 +13,7 @@ mod error;
 mod head_last;
 mod invoke;
 mod multipart;
+mod public;
 mod recordings;
 mod tasks;
 

@@ -38,22 +38,24 @@ impl S3Recordings {
     fn bucket<'a>(&'a self, place: &'a Place) -> &'a str {
         place.bucket.as_deref().unwrap_or(&self.bucket)
     }
+
+    /// Client and bucket of a place.
+    pub(super) fn opened<'a>(&'a self, place: &'a Place) -> Result<(aws_sdk_s3::Client, &'a str), StoreError> {
+        let refuse = |key: &str, reason: String| own("create", key, StoreErrorKind::Refused, reason);
+        let (bucket, region) = (self.bucket(place), place.region.as_deref());
+        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
+        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
+        Ok((self.aws.s3(region), bucket))
+    }
 }
 
 #[async_trait]
 impl RecordingStore for S3Recordings {
     /// Makes no request: that the bucket is missing or closed shows when the first part goes up, or at the end.
     async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
-        let refuse = |key: &str, reason: String| own("create", key, StoreErrorKind::Refused, reason);
-        let (bucket, region) = (self.bucket(place), place.region.as_deref());
-        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
-        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
-        let naming = Naming {
-            client: self.aws.s3(region),
-            bucket: bucket.to_owned(),
-            dir: place.dir.clone(),
-            mark: Uuid::new_v4().to_string(),
-        };
+        let (client, bucket) = self.opened(place)?;
+        let naming =
+            Naming { client, bucket: bucket.to_owned(), dir: place.dir.clone(), mark: Uuid::new_v4().to_string() };
         let name = place.name.as_deref();
         let key = naming.key("create", name.unwrap_or("x"))?;
         tracing::debug!(bucket, key, named = name.is_some(), "recording created");
