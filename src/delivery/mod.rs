@@ -2,5 +2,6 @@
 //! out, and word of it to whoever ordered it.
 
 pub mod callback;
+pub mod hls;
 pub mod mp4;
 pub mod recovery;

@@ -10,8 +10,10 @@ mod media;
 mod metrics;
 mod outcome;
 mod page;
+mod publish;
 mod record;
 mod run;
+mod secret;
 mod tasks;
 
 pub use admission::Admission;

@@ -10,6 +10,7 @@ pub mod failure;
 pub mod fragment;
 pub mod init;
 pub mod order;
+pub mod output;
 pub mod quality;
 pub mod record;
 pub mod relay;

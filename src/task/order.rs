@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::output::{Encryption, Muxer};
 use super::spec::{Bitrates, RecordingSpec, Size, record_url};
 use super::status::Status;
 use super::timeline::FrameRate;
@@ -64,6 +65,12 @@ pub struct Order {
     /// `Output.Cos`.
     #[serde(default)]
     pub target: Target,
+    /// `Video.Muxer`.
+    #[serde(default)]
+    pub muxer: Muxer,
+    /// `Video.EncryptKey` and what belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// `CallbackURL`.
     #[serde(default)]
     pub callback_url: Option<String>,
@@ -92,6 +99,8 @@ impl Order {
             limit_seconds: DEFAULT_LIMIT_SECONDS,
             storage: None,
             target: Target::default(),
+            muxer: Muxer::default(),
+            encryption: None,
             callback_url: None,
             callback_events: Vec::new(),
             user_agent: None,

@@ -16,6 +16,7 @@ mod disk;
 mod failures;
 mod function;
 mod gateway;
+mod hls;
 mod judge;
 mod media;
 mod ordinary;

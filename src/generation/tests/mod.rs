@@ -2,6 +2,7 @@
 //! media and assembly code under a studio without a browser.
 
 mod faults;
+mod hls;
 mod life;
 mod relay;
 mod schedules;
