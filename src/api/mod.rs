@@ -4,6 +4,7 @@
 //! [`Service::answer`] is total: whatever comes in, one JSON value goes out, and what went wrong inside is in the log.
 
 mod describe;
+mod encryption;
 mod error;
 mod event;
 mod fields;

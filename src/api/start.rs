@@ -52,7 +52,16 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
     let output = data.object("Output")?;
     output.only(&["Cos", "Vod", "Video"])?;
     let size = Size::new(side(data, "Width")?, side(data, "Height")?)?;
-    let (rate, bitrates) = video(&output.object("Video")?, size)?;
+    let video_fields = output.object("Video")?;
+    let (rate, bitrates) = video(&video_fields, size)?;
+    let (muxer, encryption) = super::encryption::output(&video_fields)?;
+    let vod = vod::order(&output, defaults.vod)?;
+    if vod.as_ref().is_some_and(|vod| !muxer.mp4() || muxer.hls() && !vod.bucket_too) {
+        return Err(video_fields.refuse(
+            "Muxer",
+            "Output.Vod takes an MP4 and hls goes to a bucket; use mp4, or mp4,hls with Output.Cos as well",
+        ));
+    }
     let manual_start = data.flag("ManualStart")?;
     let headers = data.object("Headers")?;
     Ok(Order {
@@ -65,7 +74,9 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
         limit_seconds: limit(data, defaults)?,
         storage: storage(data, defaults)?,
         target: target(&output.object("Cos")?)?,
-        vod: vod::order(&output, defaults.vod)?,
+        vod,
+        muxer,
+        encryption,
         callback_url: match data.string("CallbackURL")? {
             Some(url) => Some(address(data, "CallbackURL", url)?),
             None => None,
@@ -80,7 +91,7 @@ fn side(data: &Fields, field: &str) -> Result<u32, ApiError> {
     Ok(data.integer(field, 0..=MAX_SIDE)?.unwrap_or(0))
 }
 
-fn address(data: &Fields, field: &str, text: &str) -> Result<String, ApiError> {
+pub(super) fn address(data: &Fields, field: &str, text: &str) -> Result<String, ApiError> {
     if text.len() > MAX_URL {
         return Err(data.refuse(field, format!("{} bytes; at most {MAX_URL} are allowed", text.len())));
     }
@@ -160,18 +171,6 @@ fn target(cos: &Fields) -> Result<Target, ApiError> {
 
 fn video(video: &Fields, size: Size) -> Result<(FrameRate, Bitrates), ApiError> {
     video.only(&["Muxer", "EncryptKey", "EncryptIv", "AuthUrl", "FrameRate", "Bitrate", "AudioBitrate"])?;
-    match video.string("Muxer")? {
-        None | Some("mp4") => {}
-        Some("hls" | "mp4,hls" | "hls,mp4") => return Err(video.refuse("Muxer", "hls cannot be made yet; use mp4")),
-        Some(other) => {
-            return Err(video.refuse("Muxer", format!("`{}` is not one of mp4, hls, mp4,hls", other.escape_debug())));
-        }
-    }
-    for field in ["EncryptKey", "EncryptIv", "AuthUrl"] {
-        if video.get(field).is_some() {
-            return Err(video.refuse(field, "only hls is encrypted, which cannot be made yet; leave it out"));
-        }
-    }
     let rate = match video.integer("FrameRate", 1..=60)? {
         None => FrameRate::default(),
         Some(fps) => FrameRate::try_from(fps).map_err(|e| video.refuse("FrameRate", e))?,

@@ -28,6 +28,7 @@ fn platform() -> Platform {
         chunks: Arc::new(MemoryChunkStore::default()),
         mounted: None,
         recordings: Arc::new(MemoryRecordings::default()),
+        public: Arc::new(MemoryRecordings::default()),
         continuation: Arc::new(MemoryContinuation::default()),
         clock: Arc::new(ManualClock::at(NOW)),
         retries: Arc::default(),

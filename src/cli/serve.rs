@@ -65,6 +65,7 @@ async fn serve(mut args: Args) -> Result<(), String> {
     let failed = |e| format!("the gateway failed: {e}");
     let handler: Arc<dyn Handler> = Arc::new(Gate { service, origin: settings.cors_origin.clone() });
     let gateway = Gateway::new(handler, Arc::new(SystemClock), &recordings, args.token).map_err(failed)?;
+    let gateway = gateway.with_origin(settings.cors_origin.as_deref());
     let served = gateway::serve(listener, gateway, interrupted()).await;
     sweeping.abort();
     served.map_err(failed)

@@ -17,7 +17,7 @@ use crate::platform::aws::{Aws, DynamoTaskStore, LambdaContinuation, S3ChunkStor
 use crate::platform::clock::SystemClock;
 use crate::platform::local::{ChildContinuation, DirectoryChunkStore, DirectoryRecordings, SqliteTaskStore};
 use crate::platform::retry::Retrying;
-use crate::platform::{ChunkStore, Continuation, Platform, RecordingStore, StoreError, TaskStore};
+use crate::platform::{ChunkStore, Continuation, Platform, PublicStore, RecordingStore, StoreError, TaskStore};
 use crate::task::spec::record_url;
 
 /// How long an invocation may take on a laptop if nothing else is said: what the cloud's platform allows.
@@ -67,10 +67,10 @@ pub async fn in_the_cloud(settings: &Settings, tools: Tools) -> Result<Service, 
     let bucket = settings.bucket.as_deref().ok_or_else(|| missing(config::BUCKET, "the bucket for recordings"))?;
     let function = settings.function.as_deref().ok_or_else(|| missing("AWS_LAMBDA_FUNCTION_NAME", "the function"))?;
     let aws = Aws::from_environment().await.map_err(|e| e.to_string())?;
-    let (chunks, recordings) = buckets(&aws, settings, bucket)?;
+    let (chunks, recordings, public) = buckets(&aws, settings, bucket)?;
     let tasks = Arc::new(DynamoTaskStore::new(&aws, table));
     let continuation = Arc::new(LambdaContinuation::new(&aws, function));
-    service(Stores { tasks, chunks, recordings, continuation }, tools, settings, &[])
+    service(Stores { tasks, chunks, recordings, public, continuation }, tools, settings, &[])
 }
 
 /// The service of a laptop; stores that are named in the cloud are there.
@@ -88,26 +88,27 @@ pub async fn on_this_machine(settings: &Settings, args: &Args) -> Result<Service
         (Some(aws), Some(table)) => Arc::new(DynamoTaskStore::new(aws, table)),
         _ => Arc::new(SqliteTaskStore::open(&data.join("tasks.db")).map_err(text)?),
     };
-    let (chunks, recordings): (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>) = match (&aws, &settings.bucket) {
+    let (chunks, recordings, public): Buckets = match (&aws, &settings.bucket) {
         (Some(aws), Some(bucket)) => buckets(aws, settings, bucket)?,
         _ => {
             let recordings = DirectoryRecordings::new(&recordings_dir(&data), public_url(args)?).map_err(text)?;
-            (Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?), Arc::new(recordings))
+            let chunks = Arc::new(DirectoryChunkStore::new(&data.join("chunks")).map_err(text)?);
+            (chunks, Arc::new(recordings.clone()), Arc::new(recordings))
         }
     };
     let exe = std::env::current_exe().map_err(|e| format!("this program cannot be found again: {e}"))?;
     let continuation = Arc::new(ChildContinuation::new(exe, args.again(&data), None));
     let tools = tools::find()?;
-    service(Stores { tasks, chunks, recordings, continuation }, tools, settings, &args.allow_addresses)
+    service(Stores { tasks, chunks, recordings, public, continuation }, tools, settings, &args.allow_addresses)
 }
 
-type Buckets = (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>);
+type Buckets = (Arc<dyn ChunkStore>, Arc<dyn RecordingStore>, Arc<dyn PublicStore>);
 
 fn buckets(aws: &Aws, settings: &Settings, bucket: &str) -> Result<Buckets, String> {
     let raw = settings.bucket_raw.as_deref().unwrap_or(bucket);
     let chunks = S3ChunkStore::new(aws, raw, "").map_err(|e| chain(&e))?;
     let recordings = S3Recordings::new(aws, bucket, settings.domain.as_deref(), Arc::new(SystemClock));
-    Ok((Arc::new(chunks), Arc::new(recordings)))
+    Ok((Arc::new(chunks), Arc::new(recordings.clone()), Arc::new(recordings)))
 }
 
 /// Where recordings can be fetched.
@@ -135,6 +136,7 @@ struct Stores {
     tasks: Arc<dyn TaskStore>,
     chunks: Arc<dyn ChunkStore>,
     recordings: Arc<dyn RecordingStore>,
+    public: Arc<dyn PublicStore>,
     continuation: Arc<dyn Continuation>,
 }
 
@@ -152,6 +154,7 @@ fn service(stores: Stores, tools: Tools, settings: &Settings, allowed: &[ipnet::
         chunks: Arc::new(Retrying::new(stores.chunks, &retries)),
         mounted,
         recordings: Arc::new(Retrying::new(stores.recordings, &retries)),
+        public: Arc::new(Retrying::new(stores.public, &retries)),
         continuation: Arc::new(Retrying::new(stores.continuation, &retries)),
         clock: Arc::new(SystemClock),
         retries,

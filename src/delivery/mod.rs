@@ -2,6 +2,7 @@
 //! out, and word of it to whoever ordered it.
 
 pub mod callback;
+pub mod hls;
 pub mod ledger;
 pub mod mp4;
 pub mod recovery;

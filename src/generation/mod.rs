@@ -11,8 +11,10 @@ mod media;
 mod metrics;
 mod outcome;
 mod page;
+mod publish;
 mod record;
 mod run;
+mod secret;
 mod tasks;
 
 pub use admission::Admission;

@@ -1,9 +1,11 @@
 //! One suite that every adapter passes, so that no caller need know which one it has. Called by the adapters' tests; each
 //! function panics with what was expected.
 
+mod public;
 mod recordings;
 mod tasks;
 
+pub use public::public_store;
 pub use recordings::{HeadLastPlace, head_last_object, recording_store, recordings_are_gone_on_with};
 pub use tasks::task_store;
 

@@ -2,8 +2,8 @@
 //! single call of a whole recording fail.
 
 use super::{
-    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Mark, Place, Platform, RecorderEvent, RecordingStore,
-    Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Mark, Place, Platform, PublicObject, PublicStore,
+    RecorderEvent, RecordingStore, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
 };
 use crate::task::record::TaskRecord;
 use async_trait::async_trait;
@@ -76,6 +76,7 @@ impl Faults {
             chunks: Arc::new(Faulty::new(platform.chunks, self)),
             mounted: platform.mounted.map(|chunks| Arc::new(Faulty::new(chunks, self)) as Arc<dyn ChunkStore>),
             recordings: Arc::new(Faulty::new(platform.recordings, self)),
+            public: Arc::new(Faulty::new(platform.public, self)),
             continuation: Arc::new(Faulty::new(platform.continuation, self)),
             clock: platform.clock,
             retries: platform.retries,
@@ -224,6 +225,28 @@ impl HeadLastObject for FaultyObject {
     }
     async fn settle(&mut self) -> Result<(), StoreError> {
         self.faults.call("settle", "", self.object.settle()).await
+    }
+}
+
+#[async_trait]
+impl<P: PublicStore + ?Sized> PublicStore for Faulty<P> {
+    async fn put(&self, place: &Place, key: &str, object: PublicObject) -> Result<(), StoreError> {
+        self.faults.call("put", key, self.port.put(place, key, object)).await
+    }
+    async fn replace(
+        &self,
+        place: &Place,
+        key: &str,
+        object: PublicObject,
+        seen: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        self.faults.call("replace", key, self.port.replace(place, key, object, seen)).await
+    }
+    async fn read(&self, place: &Place, key: &str) -> Result<Option<(Bytes, String)>, StoreError> {
+        self.faults.call("read", key, self.port.read(place, key)).await
+    }
+    async fn link(&self, place: &Place, key: &str, lifetime: Duration) -> Result<String, StoreError> {
+        self.port.link(place, key, lifetime).await
     }
 }
 

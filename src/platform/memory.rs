@@ -188,5 +188,6 @@ mod tests {
     async fn they_keep_what_the_ports_promise() {
         conformance::chunk_store(&MemoryChunkStore::default()).await;
         conformance::task_store(&MemoryTaskStore::default()).await;
+        conformance::public_store(&MemoryRecordings::default()).await;
     }
 }

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod key;
 pub mod local;
 pub mod memory;
+pub mod public;
 pub mod retry;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::task::record::TaskRecord;
+pub use public::{PublicObject, PublicStore};
 
 /// What went wrong in a store, and what may be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +282,8 @@ pub struct Platform {
     pub mounted: Option<Arc<dyn ChunkStore>>,
     /// Finished recordings.
     pub recordings: Arc<dyn RecordingStore>,
+    /// What is beside them for players.
+    pub public: Arc<dyn PublicStore>,
     /// Invocations of ourselves.
     pub continuation: Arc<dyn Continuation>,
     /// Wall time.

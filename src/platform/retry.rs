@@ -4,8 +4,8 @@
 //! twice is looked up first: an own record counts as added, an own change as saved, an absent record as removed.
 
 use super::{
-    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Place, RecorderEvent, RecordingStore, Shelf, StoreError,
-    StoreErrorKind, TaskPage, TaskStore, Versioned,
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Place, PublicObject, PublicStore, RecorderEvent,
+    RecordingStore, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
 };
 use crate::task::record::TaskRecord;
 use async_trait::async_trait;
@@ -220,6 +220,28 @@ impl<P: RecordingStore + ?Sized> RecordingStore for Retrying<P> {
 
     fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
         self.port.url(place, key, domain)
+    }
+}
+
+#[async_trait]
+impl<P: PublicStore + ?Sized> PublicStore for Retrying<P> {
+    async fn put(&self, place: &Place, key: &str, object: PublicObject) -> Result<(), StoreError> {
+        repeat(self.attempts(CHUNK_ATTEMPTS), || self.port.put(place, key, object.clone())).await
+    }
+    async fn replace(
+        &self,
+        place: &Place,
+        key: &str,
+        object: PublicObject,
+        seen: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        repeat(self.attempts(CHUNK_ATTEMPTS), || self.port.replace(place, key, object.clone(), seen)).await
+    }
+    async fn read(&self, place: &Place, key: &str) -> Result<Option<(Bytes, String)>, StoreError> {
+        repeat(self.attempts(ATTEMPTS), || self.port.read(place, key)).await
+    }
+    async fn link(&self, place: &Place, key: &str, lifetime: Duration) -> Result<String, StoreError> {
+        self.port.link(place, key, lifetime).await
     }
 }
 

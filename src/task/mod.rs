@@ -12,6 +12,7 @@ pub mod fragment;
 pub mod init;
 pub mod measuring;
 pub mod order;
+pub mod output;
 pub mod quality;
 pub mod record;
 pub mod relay;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::output::{Encryption, Muxer};
 use super::spec::{Bitrates, RecordingSpec, Size, record_url};
 use super::status::Status;
 use super::timeline::FrameRate;
@@ -91,6 +92,12 @@ pub struct Order {
     /// `Output.Vod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vod: Option<VodOrder>,
+    /// `Video.Muxer`.
+    #[serde(default)]
+    pub muxer: Muxer,
+    /// `Video.EncryptKey` and what belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// `CallbackURL`.
     #[serde(default)]
     pub callback_url: Option<String>,
@@ -120,6 +127,8 @@ impl Order {
             storage: None,
             target: Target::default(),
             vod: None,
+            muxer: Muxer::default(),
+            encryption: None,
             callback_url: None,
             callback_events: Vec::new(),
             user_agent: None,
@@ -127,9 +136,9 @@ impl Order {
         }
     }
 
-    /// A file belongs into the bucket.
+    /// An MP4 belongs into the bucket.
     pub fn in_bucket(&self) -> bool {
-        self.vod.as_ref().is_none_or(|vod| vod.bucket_too)
+        self.muxer.mp4() && self.vod.as_ref().is_none_or(|vod| vod.bucket_too)
     }
 
     /// What the recorder has to do, with the addresses that this deployment allows.

@@ -89,6 +89,7 @@ async fn a_bucket_keeps_what_the_port_promises() {
     conformance::head_last_object(&place).await;
     conformance::recording_store(&place.recordings, &place).await;
     conformance::recordings_are_gone_on_with(&place.recordings, &place).await;
+    conformance::public_store(&place.recordings).await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod disk;
 mod failures;
 mod function;
 mod gateway;
+mod hls;
 mod hostile;
 mod jail;
 mod judge;

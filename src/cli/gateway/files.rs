@@ -12,8 +12,13 @@ use tower_http::services::ServeFile;
 use super::{Body, answer};
 use crate::platform::key;
 
-/// The recording that a path below `/recordings/` names.
-pub(super) async fn recording(root: &Path, path: &str, request: Request<Incoming>) -> Response<Body> {
+/// The recording that a path below `/recordings/` names, for pages of `origin` too.
+pub(super) async fn recording(
+    root: &Path,
+    path: &str,
+    request: Request<Incoming>,
+    origin: Option<&HeaderValue>,
+) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return answer::failure(StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -25,10 +30,19 @@ pub(super) async fn recording(root: &Path, path: &str, request: Request<Incoming
     let found = tokio::task::spawn_blocking(move || file(&root, &wanted)).await;
     let Ok(Some(file)) = found else { return answer::failure(StatusCode::NOT_FOUND) };
     let (head, _) = request.into_parts();
+    let (kind, cache) = (media_type(&file), cache_control(&file));
     match ServeFile::new(file).try_call(Request::from_parts(head, Empty::<Bytes>::new())).await {
         Ok(response) => {
             let mut response = response.map(BodyExt::boxed_unsync);
-            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            let headers = response.headers_mut();
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+            if let Some(kind) = kind {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            if let Some(origin) = origin {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            }
             response
         }
         Err(error) => {
@@ -36,6 +50,20 @@ pub(super) async fn recording(root: &Path, path: &str, request: Request<Incoming
             answer::failure(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
+}
+
+/// What a bucket would say of what lies in it: as it was stored there. `None`: what the name's ending says.
+fn media_type(file: &Path) -> Option<&'static str> {
+    match file.extension()?.to_str()? {
+        "m3u8" => Some("application/vnd.apple.mpegurl"),
+        "m4s" | "mp4" => Some("video/mp4"),
+        _ => None,
+    }
+}
+
+/// Segments never change; everything else may.
+fn cache_control(file: &Path) -> &'static str {
+    if file.extension().is_some_and(|e| e == "m4s") { "public, max-age=31536000, immutable" } else { "no-cache" }
 }
 
 /// A path without its percent signs; `None` if that is no text.

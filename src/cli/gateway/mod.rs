@@ -86,6 +86,8 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     recordings: PathBuf,
     token: Option<String>,
+    /// Pages of this origin may read recordings.
+    origin: Option<HeaderValue>,
     limits: Limits,
     large_bodies: Semaphore,
     /// Handlers at work, those included whose callers have gone.
@@ -107,10 +109,16 @@ impl Gateway {
             clock,
             recordings: recordings.canonicalize()?,
             token,
+            origin: None,
             large_bodies: Semaphore::new(LARGE_BODIES),
             working: Arc::new(Semaphore::new(limits.connections)),
             limits,
         })
+    }
+
+    /// Pages of `origin` (or `*`: of any) may read recordings.
+    pub fn with_origin(self, origin: Option<&str>) -> Self {
+        Self { origin: origin.and_then(|o| HeaderValue::from_str(o).ok()), ..self }
     }
 }
 
@@ -192,7 +200,7 @@ impl Gateway {
         let mut response = match self.admit(request.headers_mut()) {
             Err(status) => answer::failure(status),
             Ok(()) => match request.uri().path().strip_prefix("/recordings/").map(str::to_owned) {
-                Some(path) => files::recording(&self.recordings, &path, request).await,
+                Some(path) => files::recording(&self.recordings, &path, request, self.origin.as_ref()).await,
                 None => self.invoke(request, peer, own, &id).await.unwrap_or_else(answer::failure),
             },
         };

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::change::ChangeError;
 use super::lease::{Holder, RENEW};
 use super::outcome::Stopped;
+use super::publish::Course;
 use super::record::Watcher;
 use super::run::{Command, Progress, Readiness};
 use crate::platform::{ChunkStore, Platform};
@@ -85,6 +86,8 @@ pub(super) struct Office<'a> {
     pub goes_on: bool,
     /// It is a successor, which was told this when it joined.
     pub successor: Option<TaskRecord>,
+    /// Who else wants to know where the recording stands.
+    pub course: Course,
 }
 
 /// The desk of one recording.
@@ -252,6 +255,7 @@ impl Watcher for Desk<'_> {
     }
 
     fn state(&self, at: Anchor) {
+        self.office.course.note(at);
         self.told(|t| {
             t.state = Some(at);
             t.mark = None;

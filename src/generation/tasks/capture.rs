@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::super::admission::Admission;
@@ -12,6 +12,7 @@ use super::super::desk::{Desk, Office, alignment, prefix};
 use super::super::lease::{Holder, LEASE};
 use super::super::media::{Shared, Target};
 use super::super::outcome::Outcome;
+use super::super::publish::Publisher;
 use super::super::record::Job;
 use super::deliver::place;
 use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
@@ -27,6 +28,9 @@ const SEEN_OFF: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(500);
 /// It is gone so long before it would be killed.
 const GOING: Duration = Duration::from_secs(1);
+/// How long the last segments may take to be published. Nobody renews the lease meanwhile, and whoever goes on publishes what
+/// is missing.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a generation's share came to.
 pub(super) enum Share {
@@ -117,6 +121,9 @@ impl TaskRunner {
         };
         // The page has started the recording once; it is not asked again.
         spec.manual_start &= record.started.is_none();
+        let mut publisher = record.order.muxer.hls().then(|| self.publisher(record));
+        let listening = publisher.as_ref().map(|p| p.listen());
+        let (chunks, mut published) = listening.map_or_else(|| (self.chunks(record), None), |(c, q)| (c, Some(q)));
         let first = record.seams.list().last().map_or(0, |s| s.first);
         let job = Job {
             spec,
@@ -127,7 +134,7 @@ impl TaskRunner {
             offset: record.segments().begin(first),
             admission: Arc::new(admission),
             successor: successor.and_then(alignment),
-            chunks: self.chunks(record),
+            chunks,
             target,
         };
         let (sender, commands) = mpsc::channel(8);
@@ -141,11 +148,25 @@ impl TaskRunner {
             leave_at: budget.map(|(_, leave)| leave),
             goes_on: record.started.is_some(),
             successor: successor.cloned(),
+            course: publisher.as_ref().map(Publisher::course).unwrap_or_default(),
         });
-        let outcome = tokio::select! {
-            outcome = self.studio.record(job, commands, &desk) => outcome,
-            () = desk.work_for_ever() => unreachable!("it never ends"),
+        let (over, is_over) = oneshot::channel::<()>();
+        let publishing = async {
+            let (Some(publisher), Some(queue)) = (&mut publisher, &mut published) else { return };
+            tokio::select! {
+                () = publisher.run(queue) => {}
+                () = async { let _ = is_over.await; tokio::time::sleep(DRAIN).await } => {}
+            }
         };
+        let recording = async {
+            let outcome = tokio::select! {
+                outcome = self.studio.record(job, commands, &desk) => outcome,
+                () = desk.work_for_ever() => unreachable!("it never ends"),
+            };
+            drop(over);
+            outcome
+        };
+        let (outcome, ()) = tokio::join!(recording, publishing);
         if outcome.withdrawn {
             return self.withdraw(holder, record, outcome).await;
         }

@@ -8,6 +8,7 @@ use super::super::desk::{name, prefix};
 use super::super::growth::{Ground, Growth, ResumeError};
 use super::super::lease::Holder;
 use super::super::outcome::Saved;
+use super::super::publish::{PublishError, Published, Publisher};
 use super::{PATIENCE, Product, TaskRunner, failed};
 use crate::delivery::recovery::RecoveryError;
 use crate::platform::{ChunkStore, Place, StoreError};
@@ -84,6 +85,32 @@ impl TaskRunner {
         Ok(made.map(|(key, size)| Saved { key, duration: seconds(recorded), size }))
     }
 
+    /// What publishes a task's segments.
+    pub(super) fn publisher(&self, record: &TaskRecord) -> Publisher {
+        Publisher::new(&self.platform, self.chunks(record), record, place(record))
+    }
+
+    /// Ends the task's playlist, if it has one, and says so in `product`. Without it the chunks are kept.
+    pub(super) async fn close_hls(&self, record: &TaskRecord, product: &mut Product) -> Result<(), StoreError> {
+        if !record.order.muxer.hls() {
+            return Ok(());
+        }
+        match self.publisher(record).close().await {
+            Ok(None) => {}
+            Ok(Some(Published { key, duration, bytes })) => {
+                product.playlist = Some(Saved { key, duration, size: bytes })
+            }
+            // Tried again by whoever comes next.
+            Err(PublishError::Store(error)) if error.kind.is_transient() => return Err(error),
+            Err(error) => {
+                let message = super::super::chain(&error);
+                product.failure.get_or_insert(Failure { code: FailureCode::UploadFailed, message });
+                product.chunks.clear();
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn video(&self, record: &TaskRecord, place: &Place, saved: &Saved) -> Video {
         let domain = record.order.target.domain.as_deref();
         let key = &saved.key;
@@ -100,7 +127,8 @@ impl TaskRunner {
 /// Where the task's file belongs.
 pub(super) fn place(record: &TaskRecord) -> Place {
     let target = &record.order.target;
-    let name = target.name.as_ref().map(|n| if n.ends_with(".mp4") { n.clone() } else { format!("{n}.mp4") });
+    let stem = |n: &String| [".mp4", ".m3u8"].iter().find_map(|e| n.strip_suffix(e)).unwrap_or(n).to_owned();
+    let name = target.name.as_ref().map(|n| format!("{}.mp4", stem(n)));
     Place {
         bucket: target.bucket.clone(),
         region: target.region.clone(),

@@ -16,6 +16,7 @@ use super::lease::Holder;
 use super::metrics::{self, Measured};
 use super::outcome::Saved;
 use super::record::{Studio, Tools};
+use super::secret::EncryptedChunks;
 use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::StorageType;
@@ -83,6 +84,8 @@ pub struct TaskRunner {
 #[derive(Default)]
 struct Product {
     saved: Option<Saved>,
+    /// The same as HLS.
+    playlist: Option<Saved>,
     failure: Option<Failure>,
     quality: Option<Quality>,
     chunks: Vec<String>,
@@ -150,18 +153,20 @@ impl TaskRunner {
             share = self.produce(&holder, record.clone(), joined, invocation) => share?,
             () = courier.accompany(&record) => unreachable!("it never ends"),
         };
-        let product = match share {
+        let mut product = match share {
             Share::Over(product) => *product,
             Share::HandedOn => return Ok(status),
         };
+        holder.holding(self.close_hls(&record, &mut product)).await??;
         let place = place(&record);
-        let videos: Vec<Video> = product.saved.iter().map(|saved| self.video(&record, &place, saved)).collect();
+        let videos: Vec<Video> =
+            product.saved.iter().chain(&product.playlist).map(|saved| self.video(&record, &place, saved)).collect();
         let written = holder
             .persist(PATIENCE, |task, now| {
                 task.deliver(StatusEvent::Uploading, now)?;
                 task.result.failure = product.failure.clone();
                 task.result.videos = videos.clone();
-                let length = videos.iter().map(|v| v.file_duration).sum();
+                let length = videos.iter().map(|v| v.file_duration).fold(0.0, f64::max);
                 task.result.quality = task.total(product.quality.clone(), length);
                 task.result.billed_gb_seconds += self.billed(invocation);
                 if task.order.vod.is_some() {
@@ -227,7 +232,11 @@ impl TaskRunner {
 
     fn chunks(&self, record: &TaskRecord) -> Arc<dyn ChunkStore> {
         let mounted = self.platform.mounted.as_ref().filter(|_| record.order.storage != Some(StorageType::Cos));
-        Arc::clone(mounted.unwrap_or(&self.platform.chunks))
+        let chunks = Arc::clone(mounted.unwrap_or(&self.platform.chunks));
+        match &record.order.encryption {
+            Some(encryption) => Arc::new(EncryptedChunks::new(chunks, encryption.key)),
+            None => chunks,
+        }
     }
 
     async fn find_orphans(&self) -> Result<usize, StoreError> {
@@ -269,11 +278,5 @@ impl TaskRunner {
 }
 
 fn failed(code: FailureCode, message: String) -> Product {
-    Product {
-        saved: None,
-        failure: Some(Failure { code, message }),
-        quality: None,
-        chunks: Vec::new(),
-        lease_age: Duration::ZERO,
-    }
+    Product { failure: Some(Failure { code, message }), ..Product::default() }
 }

@@ -21,7 +21,8 @@ use super::world::{TASK, World};
 /// Length of the one file that is visible, if there is one; it must be whole.
 pub fn length(world: &World) -> Option<u64> {
     let files = world.recordings.visible();
-    let bytes = files.values().next()?;
+    // Playlists and segments are not what is meant.
+    let (_, bytes) = files.iter().find(|(key, _)| key.ends_with(".mp4") && !key.contains("segments-"))?;
     let file = validate(bytes, bytes.len() as u64).unwrap();
     assert_eq!(file.scale, 48_000);
     Some(file.duration)

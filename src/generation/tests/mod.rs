@@ -4,6 +4,7 @@
 mod calls;
 mod faults;
 mod growth;
+mod hls;
 mod life;
 mod relay;
 mod schedules;

@@ -87,6 +87,7 @@ impl World {
             chunks: Arc::new(chunks.clone()),
             mounted: None,
             recordings: Arc::new(recordings.clone()),
+            public: Arc::new(recordings.clone()),
             continuation: Arc::clone(&continuation) as _,
             clock: Arc::new(RuntimeClock(begun, Arc::clone(&set))),
             retries: Arc::default(),

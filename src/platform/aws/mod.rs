@@ -14,6 +14,7 @@ mod head_last;
 mod invoke;
 mod lent;
 mod multipart;
+mod public;
 mod recordings;
 mod tasks;
 

@@ -38,20 +38,25 @@ impl S3Recordings {
     }
 
     fn naming(&self, op: &'static str, place: &Place) -> Result<Naming, StoreError> {
-        let refuse = |key: &str, reason: String| own(op, key, StoreErrorKind::Refused, reason);
-        let (bucket, region) = (self.bucket(place), place.region.as_deref());
-        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
-        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
-        Ok(Naming {
-            client: self.aws.s3(region),
-            bucket: bucket.to_owned(),
-            dir: place.dir.clone(),
-            mark: Uuid::new_v4().to_string(),
-        })
+        let (client, bucket) = self.opened(op, place)?;
+        Ok(Naming { client, bucket: bucket.to_owned(), dir: place.dir.clone(), mark: Uuid::new_v4().to_string() })
     }
 
     fn bucket<'a>(&'a self, place: &'a Place) -> &'a str {
         place.bucket.as_deref().unwrap_or(&self.bucket)
+    }
+
+    /// Client and bucket of a place.
+    pub(super) fn opened<'a>(
+        &'a self,
+        op: &'static str,
+        place: &'a Place,
+    ) -> Result<(aws_sdk_s3::Client, &'a str), StoreError> {
+        let refuse = |key: &str, reason: String| own(op, key, StoreErrorKind::Refused, reason);
+        let (bucket, region) = (self.bucket(place), place.region.as_deref());
+        check_bucket(bucket).map_err(|reason| refuse(bucket, reason))?;
+        check_region(region.unwrap_or_default()).map_err(|reason| refuse(region.unwrap_or_default(), reason))?;
+        Ok((self.aws.s3(region), bucket))
     }
 }
 

@@ -23,6 +23,7 @@ fn local(dir: &Path, invoked: &Arc<Invoked>) -> Platform {
         chunks: Arc::new(DirectoryChunkStore::new(&dir.join("chunks")).unwrap()),
         mounted: Some(Arc::new(DirectoryChunkStore::new(&dir.join("mounted")).unwrap())),
         recordings: Arc::new(DirectoryRecordings::new(&dir.join("out"), "http://h".parse().unwrap()).unwrap()),
+        public: Arc::new(DirectoryRecordings::new(&dir.join("out"), "http://h".parse().unwrap()).unwrap()),
         continuation: invoked.clone(),
         clock: Arc::new(SystemClock),
         retries: Arc::default(),

@@ -8,6 +8,7 @@ mod chunks;
 mod growing;
 mod medium;
 mod pending;
+mod public;
 mod recordings;
 mod tasks;
 

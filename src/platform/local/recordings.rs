@@ -17,7 +17,7 @@ pub(super) const MAX_RACES: usize = 64;
 /// Recordings as files below a directory, fetched under `BASE/recordings/`.
 #[derive(Debug, Clone)]
 pub struct DirectoryRecordings {
-    root: Arc<PathBuf>,
+    pub(super) root: Arc<PathBuf>,
     base: Url,
 }
 
@@ -207,6 +207,7 @@ mod tests {
         let seen = store("http://127.0.0.1:8080");
         conformance::recording_store(&seen.store, &seen).await;
         conformance::recordings_are_gone_on_with(&seen.store, &seen).await;
+        conformance::public_store(&seen.store).await;
     }
 
     #[tokio::test]

@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Objects, checked, error, lock};
-use crate::platform::{HeadLastObject, Mark, Place, RecordingStore, StoreError, StoreErrorKind, on_domain};
+use crate::platform::public::version;
+use crate::platform::{
+    HeadLastObject, Mark, Place, PublicObject, PublicStore, RecordingStore, StoreError, StoreErrorKind, on_domain,
+};
 
 /// Appends that are held back, and that make a part.
 const HELD_APPENDS: u64 = 1;
@@ -90,6 +94,40 @@ impl RecordingStore for MemoryRecordings {
 
     fn url(&self, _place: &Place, key: &str, domain: Option<&str>) -> String {
         on_domain(domain.unwrap_or("memory.invalid"), key)
+    }
+}
+
+#[async_trait]
+impl PublicStore for MemoryRecordings {
+    async fn put(&self, _place: &Place, key: &str, object: PublicObject) -> Result<(), StoreError> {
+        checked("put", key)?;
+        lock(&self.objects).insert(key.into(), object.bytes);
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        _place: &Place,
+        key: &str,
+        object: PublicObject,
+        seen: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        checked("replace", key)?;
+        let mut objects = lock(&self.objects);
+        if objects.get(key).map(|bytes| version(bytes)).as_deref() != seen {
+            return Ok(None);
+        }
+        let new = version(&object.bytes);
+        objects.insert(key.into(), object.bytes);
+        Ok(Some(new))
+    }
+
+    async fn read(&self, _place: &Place, key: &str) -> Result<Option<(Bytes, String)>, StoreError> {
+        Ok(lock(&self.objects).get(key).map(|bytes| (bytes.clone(), version(bytes))))
+    }
+
+    async fn link(&self, place: &Place, key: &str, _lifetime: Duration) -> Result<String, StoreError> {
+        Ok(self.url(place, key, None))
     }
 }
 
