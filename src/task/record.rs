@@ -22,6 +22,8 @@ pub use hand_over::Joined;
 
 /// Commands that may wait at once. More means that nobody applies them: the recorder looks several times a second.
 pub const MAX_WAITING_COMMANDS: usize = 64;
+/// How long capture may take to begin whatever the limit, milliseconds.
+pub const START_MS: u64 = 120_000;
 /// How long a record is kept after the task could have ended at the latest, milliseconds: 30 days.
 pub const KEEP_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -455,10 +457,11 @@ impl TaskRecord {
         Ok(())
     }
 
-    /// When it ends by itself: the limit counts from the start of capture, pauses included, or from the creation while
-    /// capture has not begun.
+    /// When it ends by itself: the limit counts from the start of capture, pauses included. While that has not come, from the
+    /// creation, and no less than a slow page and a cold function may take: a short limit would leave nothing recorded.
     pub fn ends_at(&self) -> u64 {
-        self.started.unwrap_or(self.created) + u64::from(self.order.limit_seconds) * 1000
+        let limit = u64::from(self.order.limit_seconds) * 1000;
+        self.started.map_or(self.created + limit.max(START_MS), |started| started + limit)
     }
 
     /// It is among those that are worked on.

@@ -58,7 +58,7 @@ fn the_environment_is_what_the_code_reads() {
 }
 
 /// Found in the layers, or of use to who works on the recorder only.
-const LAYERS_OWN: [&str; 3] = ["PANOREC_CHROMIUM", "PANOREC_FFMPEG", "PANOREC_LAUNCH_TIER"];
+const LAYERS_OWN: [&str; 4] = ["PANOREC_CHROMIUM", "PANOREC_FFMPEG", "VOD_ENDPOINT", "VOD_UPLOAD_ENDPOINT"];
 
 #[test]
 fn limits_are_the_platforms() {
