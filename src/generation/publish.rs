@@ -293,7 +293,7 @@ impl Publisher {
         let new_init = (open.list.init() != Some(init_uri)).then(|| init_uri.clone());
         let new_generation = index > 0 && self.record.seams.generation_of(index - 1) != Some(generation);
         let follows = open.list.wall_ms();
-        let wall = self.course.wall_ms(position).or_else(|| follows.is_none().then(|| self.record.started)?);
+        let wall = self.course.wall_ms(position).or_else(|| follows.is_none().then_some(self.record.started)?);
         let entry = Entry {
             uri: uri.clone(),
             samples: placed.samples,

@@ -52,11 +52,32 @@ async fn live(plan: Plan, patient: bool) -> Fate {
         }
     };
     let _ = tokio::join!(world.invoke(&platform), caller);
+    over(world, &faults, &platform).await
+}
+
+/// The same with a recorder that is killed after a while, and another that goes on with its file.
+async fn killed_after(seconds: u64, plan: Plan) -> Fate {
+    let world = World::of(SEGMENTS + seconds);
+    world.task(Order::of("https://example.com/")).await;
+    let faults = Faults::new(plan);
+    let platform = faults.around(world.platform.clone());
+    let platform = Platform {
+        tasks: Arc::new(Retrying::new(platform.tasks, &platform.retries)),
+        chunks: Arc::new(Retrying::new(platform.chunks, &platform.retries)),
+        recordings: Arc::new(Retrying::new(platform.recordings, &platform.retries)),
+        ..platform
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(seconds), world.invoke(&platform)).await;
+    over(world, &faults, &platform).await
+}
+
+/// Sweeps as a schedule makes them, until it is over.
+async fn over(world: World, faults: &Faults, platform: &Platform) -> Fate {
     for _ in 0..SWEEPS {
         tokio::time::sleep(Duration::from_secs(100)).await;
-        let _ = world.runner(&platform).sweep().await;
+        let _ = world.runner(platform).sweep().await;
         for _event in world.continuation.take() {
-            let _ = world.invoke(&platform).await;
+            let _ = world.invoke(platform).await;
         }
     }
     let chunks = world.platform.chunks.list("raw/").await.unwrap().len();
@@ -80,6 +101,27 @@ async fn a_failure_that_passes_costs_nothing() {
             assert_eq!(length(&fate.world), Some(SEGMENTS * SEGMENT), "{at}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whichever_call_fails_a_file_that_another_goes_on_with_is_whole() {
+    let mut points = 0;
+    for seconds in [7, 12] {
+        let calls = killed_after(seconds, Plan::None).await.calls;
+        for k in 1..=calls {
+            for moment in [Moment::Before, Moment::After] {
+                let fate = killed_after(seconds, Plan::One(k, moment)).await;
+                let at = format!("killed after {seconds} s, call {k} failed {moment:?}: {:?}", fate.task);
+                assert_eq!((fate.task.status, &fate.task.result.failure), (Status::Finished, &None), "{at}");
+                assert_eq!(fate.world.recordings.visible().len(), 1, "{at}");
+                // The last segment of the first may not have been stored when it was killed.
+                let least = (SEGMENTS + seconds + seconds * 48_000 / SEGMENT - 1) * SEGMENT;
+                assert!(length(&fate.world) >= Some(least), "{at}");
+                points += 1;
+            }
+        }
+    }
+    assert!(points > 500, "{points} points");
 }
 
 /// What was kept is in the file, or still there to make one of.
