@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::desk::prefix;
 use super::media::MediaError;
 use crate::delivery::ledger::{Found, Ledger, LedgerError, Page};
 use crate::delivery::mp4::Movie;
@@ -290,7 +291,7 @@ impl Ground {
     }
 
     async fn keys(&self) -> Result<Vec<String>, StoreError> {
-        self.chunks.list(&format!("raw/{}/", self.task)).await
+        self.chunks.list(&prefix(&self.task)).await
     }
 
     async fn page(&self, key: &str) -> Result<Page, ResumeError> {
