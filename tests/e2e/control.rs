@@ -64,7 +64,7 @@ fn a_page_starts_its_recording_itself() {
 
 #[test]
 fn a_page_that_never_starts_its_recording_fails_in_time() {
-    let stage = Stage::new();
+    let stage = Stage::aside();
     let outcome = stage.record("clock.html", &["--duration", "4s", "--manual-start", "--ready-timeout", "2s"]).end();
     outcome.failed(&["startRecord", "2"]);
     assert_eq!(outcome.json["ErrorCode"], "PageNotReady");

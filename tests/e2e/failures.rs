@@ -91,7 +91,7 @@ fn a_refused_connection_is_told_as_such() {
 #[test]
 fn a_server_that_says_nothing_is_given_up_and_a_page_without_end_is_recorded() {
     // Both wait as long as a patient person does, so they wait together.
-    let silent = Stage::new();
+    let silent = Stage::aside();
     let beside = silent.beside();
     let never = silent.record("never", &["--duration", "2s"]);
     let half = beside.record("half", &["--duration", "2s"]);

@@ -273,7 +273,7 @@ impl Drop for Deployed {
 
 #[test]
 fn a_recording_outlives_its_invocations_and_one_that_is_killed_at_its_timeout() {
-    let stage = Stage::new();
+    let stage = Stage::aside();
     let page = "room.html";
     let platform = Deployed::new();
     let asked = |times| platform.until(page, REPLACED_WITHIN, || stage.server.asked(page) >= times);

@@ -28,6 +28,12 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The turn of tests that wait far more than they record: one of them beside the one whose turn it is.
+fn aside() -> MutexGuard<'static, ()> {
+    static ASIDE: Mutex<()> = Mutex::new(());
+    ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Everything a test needs: its turn, a server, directories that vanish.
 pub struct Stage {
     /// `None` for a stage beside another one.
@@ -41,6 +47,11 @@ impl Stage {
     /// Waits for its turn and sets up.
     pub fn new() -> Self {
         Self::with(Some(turn()))
+    }
+
+    /// For a test that waits for minutes and judges no picture by the clock: others go on meanwhile.
+    pub fn aside() -> Self {
+        Self::with(Some(aside()))
     }
 
     /// A second one for a recording at the same time as that of `self`: for tests that wait more than they record.

@@ -146,7 +146,7 @@ fn the_same_through_s3_and_dynamodb() {
 
 #[test]
 fn the_result_is_announced_until_it_is_taken() {
-    let stage = Stage::new();
+    let stage = Stage::aside();
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/done?class=7b", server.local_addr().unwrap());
     let listener = thread::spawn(move || {

@@ -5,7 +5,7 @@
 //! surfaces and are blended over the copies; the page's own picture stays untouched underneath.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use yuv::{BufferStoreMut, YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix};
 
@@ -87,19 +87,29 @@ pub struct Pixels<'a> {
     pub height: u32,
 }
 
-/// An I420 picture on its way to the encoder. Dropping it gives its room back.
-#[derive(Debug)]
-pub struct Copy {
+/// Room for a picture, filled before or never.
+#[derive(Debug, Default)]
+struct Room {
     data: Vec<u8>,
     /// Damage up to this number is in it; `None`: everything is stale.
     fresh_to: Option<u64>,
-    home: SyncSender<Copy>,
+}
+
+/// Rooms that are free, the one that was given back last on top: it lacks least and is still in the processor's cache, and
+/// rooms that are never needed are never touched.
+type Pool = Arc<Mutex<Vec<Room>>>;
+
+/// An I420 picture on its way to the encoder. Dropping it gives its room back.
+#[derive(Debug)]
+pub struct Copy {
+    room: Room,
+    home: Pool,
 }
 
 impl Copy {
     /// The planes, Y then U then V, without padding.
     pub fn i420(&self) -> &[u8] {
-        &self.data
+        &self.room.data
     }
 }
 
@@ -111,15 +121,8 @@ impl AsRef<[u8]> for Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        if !self.data.is_empty() {
-            let returned =
-                Copy { data: std::mem::take(&mut self.data), fresh_to: self.fresh_to, home: self.home.clone() };
-            if let Err(TrySendError::Full(mut lost) | TrySendError::Disconnected(mut lost)) =
-                self.home.try_send(returned)
-            {
-                lost.data.clear(); // its pool is gone
-            }
-        }
+        let room = std::mem::take(&mut self.room);
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).push(room);
     }
 }
 
@@ -147,7 +150,7 @@ pub struct Picture {
     damage: VecDeque<Rect>,
     /// Number of the oldest rectangle in `damage`.
     first_damage: u64,
-    pool: Receiver<Copy>,
+    pool: Pool,
 }
 
 impl Picture {
@@ -157,12 +160,8 @@ impl Picture {
         let mut base = vec![128; luma * 3 / 2];
         base[..luma].fill(16);
         let count = (POOL_BYTES / base.len()).clamp(POOL_MIN, POOL_MAX);
-        let (home, pool) = sync_channel(count);
-        for _ in 0..count {
-            let copy = Copy { data: vec![0; base.len()], fresh_to: None, home: home.clone() };
-            // There is room for every copy by construction.
-            let _ = home.try_send(copy);
-        }
+        let rooms = (0..count).map(|_| Room { data: vec![0; base.len()], fresh_to: None }).collect();
+        let pool = Arc::new(Mutex::new(rooms));
         Self { size, base, damage: VecDeque::new(), first_damage: 0, pool }
     }
 
@@ -194,22 +193,22 @@ impl Picture {
 
     /// A copy of what is shown, overlays included; `None` while the encoder still holds every copy.
     pub fn copy(&mut self, overlays: &[Overlay]) -> Option<Copy> {
-        let mut copy = self.pool.try_recv().ok()?;
+        let mut room = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         let now = self.first_damage + self.damage.len() as u64;
-        match copy.fresh_to {
+        match room.fresh_to {
             Some(fresh_to) if fresh_to >= self.first_damage => {
                 let missed = (fresh_to - self.first_damage) as usize;
                 if let Some(stale) = self.damage.iter().skip(missed).copied().reduce(Rect::union) {
-                    copy_planes(&mut copy.data, &self.base, self.size, stale);
+                    copy_planes(&mut room.data, &self.base, self.size, stale);
                 }
             }
-            _ => copy.data.copy_from_slice(&self.base),
+            _ => room.data.copy_from_slice(&self.base),
         }
-        copy.fresh_to = overlays.is_empty().then_some(now);
+        room.fresh_to = overlays.is_empty().then_some(now);
         for overlay in overlays {
-            blend(&mut copy.data, self.size, overlay);
+            blend(&mut room.data, self.size, overlay);
         }
-        Some(copy)
+        Some(Copy { room, home: Arc::clone(&self.pool) })
     }
 
     /// Whether everything shown is of one colour, judged by a coarse grid of samples.

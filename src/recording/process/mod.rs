@@ -6,13 +6,14 @@
 //! process of our own binary that waits for our end of a pipe to close and then kills what is still registered.
 //! It needs no prctl, which Lambda refuses.
 
-use std::collections::{BTreeSet, VecDeque};
+mod guard;
+
+use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,99 +21,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+pub use guard::{GUARD_VERB, Guard, run_guard};
+
 /// Bytes of stderr that an error message quotes at most: enough for FFmpeg's and Chromium's last words.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// How often a wait looks: short beside every grace period, long beside a system call.
 const WAIT_STEP: Duration = Duration::from_millis(4);
 /// How long the last words of a child that has ended may take through their pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// The hidden verb under which our binary runs as a guard.
-pub const GUARD_VERB: &str = "__guard";
-
-/// Kills what we leave behind when we end without warning.
-pub struct Guard {
-    line: Option<Mutex<ChildStdin>>,
-    process: Mutex<Option<process::Child>>,
-}
-
-impl Guard {
-    /// Starts a guard from `exe`, a panorec binary; `None` means the running one.
-    pub fn start(exe: Option<&Path>) -> io::Result<Arc<Self>> {
-        let exe = exe.map_or_else(std::env::current_exe, |p| Ok(p.to_path_buf()))?;
-        #[expect(clippy::disallowed_methods, reason = "this is the room that starts children")]
-        let mut process = process::Command::new(exe)
-            .arg(GUARD_VERB)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let line = process.stdin.take().map(Mutex::new);
-        Ok(Arc::new(Self { line, process: Mutex::new(Some(process)) }))
-    }
-
-    /// No guard: children end with this process only if it ends in an orderly way. For tests of single rooms.
-    pub fn disabled() -> Arc<Self> {
-        Arc::new(Self { line: None, process: Mutex::new(None) })
-    }
-
-    /// Removes `dir` with everything in it when we end without having done so.
-    pub fn watch_dir(&self, dir: &Path) {
-        self.say(b"dir ", dir.as_os_str().as_bytes());
-    }
-
-    fn say(&self, verb: &[u8], word: &[u8]) {
-        if let Some(line) = &self.line {
-            let message = [verb, word, b"\n"].concat();
-            let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
-            // A guard that died cannot help; the orderly ways still work.
-            let _ = line.write_all(&message);
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.line = None; // end of file: the guard does what is left to do and ends
-        if let Some(mut process) = self.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = process.wait();
-        }
-    }
-}
-
-/// The guard's whole life: reads registrations until end of file, then kills and removes what was not signed off.
-pub fn run_guard(input: impl Read) {
-    let mut groups = BTreeSet::new();
-    let mut dirs = BTreeSet::new();
-    for line in io::BufReader::new(input).split(b'\n').map_while(Result::ok) {
-        match line.split(|b| *b == b' ').next() {
-            Some(b"group") => groups.extend(pid_in(&line[6..])),
-            Some(b"done") => {
-                if let Some(pid) = pid_in(&line[5..]) {
-                    groups.remove(&pid);
-                }
-            }
-            Some(b"dir") => {
-                dirs.insert(PathBuf::from(OsString::from_vec(line[4..].to_vec())));
-            }
-            _ => {}
-        }
-    }
-    for group in groups.into_iter().filter_map(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    for dir in dirs {
-        // Dying processes may still be writing for a moment.
-        for _ in 0..50 {
-            match std::fs::remove_dir_all(&dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => thread::sleep(Duration::from_millis(20)),
-                _ => break,
-            }
-        }
-    }
-}
-
 /// Gives memory back that was freed. Frames are freed on other threads than they are made on, and the C library keeps what is
 /// freed for each thread: an environment that records again and again would keep the most that each of them ever had.
 pub fn give_memory_back() {
@@ -121,11 +37,6 @@ pub fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-fn pid_in(word: &[u8]) -> Option<i32> {
-    // 1 would be init's group and 0 our own.
-    std::str::from_utf8(word).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
 /// A child to be started.
@@ -368,6 +279,7 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufRead;
 
     fn shell(script: &str) -> Command {
         Command::new(Path::new("/bin/sh"), "shell").args(["-c", script])
@@ -435,23 +347,5 @@ mod tests {
         child.wait_timeout(Duration::from_secs(20)).unwrap().unwrap();
         eventually("the last line", || child.stderr_tail().ends_with("line 2999"));
         assert!(child.stderr_tail().len() <= STDERR_TAIL_BYTES);
-    }
-
-    #[test]
-    fn the_guard_kills_groups_and_removes_directories_not_signed_off() {
-        let mut kept = shell("sleep 300").spawn(&Guard::disabled()).unwrap();
-        let mut lost = shell("sleep 300").spawn(&Guard::disabled()).unwrap();
-        let dir = tempfile::tempdir().unwrap().keep();
-        std::fs::write(dir.join("file"), "x").unwrap();
-        let said = format!(
-            "group {0}\ngroup {1}\ndone {0}\ndir {2}\ngroup 1\nnonsense\n",
-            kept.id(),
-            lost.id(),
-            dir.display()
-        );
-        run_guard(said.as_bytes());
-        assert!(lost.wait_timeout(Duration::from_secs(20)).unwrap().is_some());
-        assert!(kept.try_wait().unwrap().is_none());
-        assert!(!dir.exists());
     }
 }
