@@ -12,6 +12,8 @@ const DRIFT_MS: f64 = 5.0;
 const DRIFT_SHORT_MS: f64 = 15.0;
 /// What may come on top between the beginning and the end: the sample tables of ten minutes are half a megabyte, the rest is the allocator's.
 const GROWTH_KB: u64 = 4096;
+/// Room for pictures that wait for the encoder is touched when it is first needed, and stays: all of it on a busy machine.
+const WAITING_PICTURES_KB: u64 = 24 * 1024;
 /// From the end of the recording to the finished file, whatever its length: the promise of the README; and on a busy machine.
 const FINISH_MS: f64 = 1000.0;
 const FINISH_BUSY_MS: f64 = 6000.0;
@@ -54,9 +56,11 @@ fn a_long_recording_neither_drifts_nor_grows() {
     let end = outcome.resident.last().unwrap().0;
     let early = memory_between(&outcome, end * 3 / 10, end * 5 / 10);
     let late = memory_between(&outcome, end * 7 / 10, end * 9 / 10);
-    assert!(late <= early + GROWTH_KB, "{early} kB grew to {late} kB");
+    let allowed = GROWTH_KB + if outcome.quiet() { 0 } else { WAITING_PICTURES_KB };
+    assert!(late <= early + allowed, "{early} kB grew to {late} kB with {:.2} of the machine idle", outcome.spare);
 
     let finish = outcome.number("/Timings/FinishMs");
     let allowed = if outcome.quiet() { FINISH_MS } else { FINISH_BUSY_MS };
+    println!("drift {a_minute:.2} ms a minute, {early} kB, then {late} kB, {finish} ms to finish {length} s");
     assert!(finish <= allowed, "{finish} ms to finish {length} s with {:.2} of the machine idle", outcome.spare);
 }
