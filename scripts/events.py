@@ -102,7 +102,7 @@ EVERYTHING = start(
     Headers={"UserAgent": "recorder"},
     Output={"Cos": {"Domain": "cdn.example.com", "Bucket": "films", "Region": "eu-west-1", "TargetDir": "2026/11",
                     "TargetName": "algebra.mp4"},
-            "Video": {"Muxer": "mp4", "FrameRate": 25, "Bitrate": 4000, "AudioBitrate": 192}},
+            "Video": {"Muxer": "mp4", "FrameRate": 25, "Bitrate": 4000, "AudioBitrate": 192, "ThumbnailInterval": 10}},
 )
 
 SITUATIONS = {
@@ -119,6 +119,8 @@ SITUATIONS = {
     "start-defaults-named": v2(start(Width=0, Height=0, MaxDurationLimit=0, ManualStart=None, Output={})),
     "start-hls": v2(video(Muxer="mp4,hls", EncryptKey="MDEyMzQ1Njc4OWFiY2RlZg==", EncryptIv="0x000102030405060708090a0b0c0d0e0f",
                           AuthUrl="https://example.com/key?class=7b")),
+    "error-thumbnail-interval": v2(video(ThumbnailInterval=1)),
+    "error-pictures-vod": v2(start(Output={"Vod": VOD, "Video": {"Poster": True}})),
     "start-v1": v1(start()),
     "start-v1-stage": v1(start(), path="/prod/record/"),
     "start-v1-base64": v1(start(), encode=True),

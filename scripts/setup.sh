@@ -4,7 +4,7 @@
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
 #   test    servers that speak S3's and Lambda's protocols, SAM with Lambda's own emulator, and a library that verifies
-#           callbacks, into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the
+#           callbacks, a player of playlists, into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the
 #           function
 #   deploy  SAM into .tools/
 #   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
@@ -23,6 +23,7 @@ readonly LAMBDA_REQUIREMENTS=scripts/lambda-requirements.txt
 readonly SAM_REQUIREMENTS=scripts/sam-requirements.txt
 readonly WEBHOOKS_REQUIREMENTS=scripts/webhooks-requirements.txt
 readonly VOD_REQUIREMENTS=scripts/vod-requirements.txt
+readonly HLS_REQUIREMENTS=scripts/hls-requirements.txt
 readonly CARGO_FUZZ=0.13.2
 # Other package work (unattended upgrades) is waited for this long before apt gives up.
 readonly APT_LOCK_SECONDS=300
@@ -172,6 +173,9 @@ layers_are_current() {
 layers_stamp() { find layers -type f ! -path '*/work/*' ! -name README.md | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1; }
 vod_is_current() {
     [[ -d $TOOLS/vod-sdk ]] && is_stamped "$VOD_REQUIREMENTS" "$TOOLS/vod-sdk.stamp"
+}
+hls_is_current() {
+    [[ -f $TOOLS/hls.min.js ]] && is_stamped "$HLS_REQUIREMENTS" "$TOOLS/hls.stamp"
 }
 fuzz_is_current() {
     [[ -x $TOOLS/bin/cargo-fuzz && $("$TOOLS/bin/cargo-fuzz" --version) == "cargo-fuzz $CARGO_FUZZ" ]]
@@ -328,6 +332,23 @@ install_vod() {
     drop_work
 }
 
+# One file out of a package of npm's, checked against the hash of all of it.
+install_hls() {
+    say "fetching hls.js into $TOOLS/ (for the tests)"
+    command -v npm >/dev/null || die "npm is missing" "install Node.js with npm and run this again"
+    make_work
+    local package hash
+    read -r package hash < <(grep -v '^#' "$HLS_REQUIREMENTS")
+    npm pack --silent --ignore-scripts --pack-destination "$work" "$package" >/dev/null </dev/null 9>&- ||
+        die "npm could not fetch $package" "what npm said stands above"
+    echo "$hash  $(compgen -G "$work/*.tgz")" | sha512sum --check --status ||
+        die "$package is not the one whose hash is in $HLS_REQUIREMENTS"
+    tar -xzf "$work"/*.tgz -C "$work" package/dist/hls.min.js
+    mv "$work/package/dist/hls.min.js" "$TOOLS/"
+    stamp "$HLS_REQUIREMENTS" >"$TOOLS/hls.stamp"
+    drop_work
+}
+
 # Compressed in seconds: what is deployed is the same, smaller (`make layers`). A version that Debian has dropped since must
 # not stop the tests; it stops a release.
 install_layers() {
@@ -375,6 +396,7 @@ main() {
                 webhooks_are_current || install_webhooks
                 layers_are_current || install_layers
                 vod_is_current || install_vod
+                hls_is_current || install_hls
                 ;;
             deploy) sam_is_current || install_sam ;;
             fuzz) fuzz_is_current || install_fuzz ;;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::generation::Links;
 use crate::task::record::TaskRecord;
 use crate::task::status::Status;
 
@@ -53,6 +54,19 @@ fn callback(task: &TaskRecord) -> Option<Map<String, Value>> {
         map.insert("Lost".into(), task.calls.lost().into());
     }
     Some(map)
+}
+
+/// What there is to see of a task that runs.
+pub fn preview_json(links: Links) -> Map<String, Value> {
+    let mut map = Map::new();
+    if let Some(playlist) = links.playlist {
+        map.insert("PlaylistURL".into(), playlist.into());
+    }
+    if let Some(picture) = links.picture {
+        map.insert("PictureURL".into(), picture.into());
+    }
+    map.insert("ExpireTime".into(), (links.expires / 1000).into());
+    map
 }
 
 fn result(task: &TaskRecord) -> Map<String, Value> {

@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::describe::task_json;
+use super::describe::{preview_json, task_json};
 use super::error::{ApiError, Code};
 use super::event::{Incoming, Request, parse};
 use super::fields::Fields;
 use super::reply::{self, Cors};
 use super::start::{Defaults, MAX_TOKEN, order};
-use crate::generation::{Invocation, Recorders, change};
+use crate::generation::{Invocation, Recorders, chain, change, preview};
 use crate::platform::{Created, Cursor, Platform, RecorderEvent, Shelf, Versioned};
 use crate::task::record::{CommandKind, TaskRecord};
 use crate::task::status::Status;
@@ -154,7 +154,15 @@ impl Service {
     async fn describe(&self, data: &Fields<'_>) -> Answer {
         let id = id(data)?;
         let found = self.platform.tasks.load(id, self.platform.clock.now()).await?;
-        found.map(|f| task_json(&f.record)).ok_or_else(|| ApiError::unknown_task(id))
+        let record = found.ok_or_else(|| ApiError::unknown_task(id))?.record;
+        let mut map = task_json(&record);
+        match preview(&self.platform, &record).await {
+            Ok(Some(links)) => drop(map.insert("Preview".into(), preview_json(links).into())),
+            Ok(None) => {}
+            // The task is what was asked for.
+            Err(error) => tracing::warn!(error = %chain(&error), "no address of what there is to see"),
+        }
+        Ok(map)
     }
 
     async fn list(&self, data: &Fields<'_>) -> Answer {

@@ -6,7 +6,8 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::vod;
 use crate::platform::key;
-use crate::task::order::{DEFAULT_LIMIT_SECONDS, MAX_LIMIT_SECONDS, Order, StorageType, Target};
+use crate::task::order::{DEFAULT_LIMIT_SECONDS, MAX_LIMIT_SECONDS, Order, StorageType, Target, VodOrder};
+use crate::task::output::Pictures;
 use crate::task::spec::{Bitrates, MAX_SIDE, Size, record_url};
 use crate::task::status::Status;
 use crate::task::timeline::FrameRate;
@@ -19,6 +20,10 @@ const MAX_TEXT: usize = 512;
 pub const MAX_TOKEN: usize = 64;
 /// Longest `ReadyTimeout`, seconds: nothing waits longer than a recording may last.
 const MAX_READY_SECONDS: u32 = MAX_LIMIT_SECONDS;
+
+/// `ThumbnailInterval`, seconds: a segment at least, as nobody finds more places to seek to.
+const MIN_THUMBNAIL_SECONDS: u32 = 2;
+const MAX_THUMBNAIL_SECONDS: u32 = 3600;
 
 /// What this deployment adds to the contract's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +61,7 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
     let (rate, bitrates) = video(&video_fields, size)?;
     let (muxer, encryption) = super::encryption::output(&video_fields)?;
     let vod = vod::order(&output, defaults.vod)?;
+    let pictures = pictures(&video_fields, vod.as_ref())?;
     if vod.as_ref().is_some_and(|vod| !muxer.mp4() || muxer.hls() && !vod.bucket_too) {
         return Err(video_fields.refuse(
             "Muxer",
@@ -77,6 +83,7 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
         vod,
         muxer,
         encryption,
+        pictures,
         callback_url: match data.string("CallbackURL")? {
             Some(url) => Some(address(data, "CallbackURL", url)?),
             None => None,
@@ -169,8 +176,40 @@ fn target(cos: &Fields) -> Result<Target, ApiError> {
     })
 }
 
+/// Pictures lie beside the file in its bucket.
+fn pictures(video: &Fields, vod: Option<&VodOrder>) -> Result<Option<Pictures>, ApiError> {
+    const INTERVAL: &str = "ThumbnailInterval";
+    let interval_seconds = match video.integer(INTERVAL, 0..=MAX_THUMBNAIL_SECONDS)? {
+        None | Some(0) => None,
+        Some(seconds) if seconds < MIN_THUMBNAIL_SECONDS => {
+            let bounds = format!("{MIN_THUMBNAIL_SECONDS} to {MAX_THUMBNAIL_SECONDS}");
+            return Err(video.refuse(INTERVAL, format!("{seconds} is not a whole number from {bounds}, or 0 for none")));
+        }
+        seconds => seconds,
+    };
+    let poster = video.flag("Poster")?;
+    if !poster && interval_seconds.is_none() {
+        return Ok(None);
+    }
+    if vod.is_some_and(|vod| !vod.bucket_too) {
+        let field = if poster { "Poster" } else { INTERVAL };
+        return Err(video.refuse(field, "pictures go to a bucket; give Output.Cos beside Output.Vod, or leave it out"));
+    }
+    Ok(Some(Pictures { interval_seconds }))
+}
+
 fn video(video: &Fields, size: Size) -> Result<(FrameRate, Bitrates), ApiError> {
-    video.only(&["Muxer", "EncryptKey", "EncryptIv", "AuthUrl", "FrameRate", "Bitrate", "AudioBitrate"])?;
+    video.only(&[
+        "Muxer",
+        "EncryptKey",
+        "EncryptIv",
+        "AuthUrl",
+        "FrameRate",
+        "Bitrate",
+        "AudioBitrate",
+        "Poster",
+        "ThumbnailInterval",
+    ])?;
     let rate = match video.integer("FrameRate", 1..=60)? {
         None => FrameRate::default(),
         Some(fps) => FrameRate::try_from(fps).map_err(|e| video.refuse("FrameRate", e))?,

@@ -67,13 +67,20 @@ async fn tasks(store: &dyn TaskStore) {
             task.deliver(StatusEvent::Assembling, created + 61_000).unwrap();
             task.end(created + 62_000).unwrap();
         }
+        if n == 2 {
+            task.preview.playlist = Some(format!("{}/playlist.m3u8", task.id));
+            task.preview.picture = Some(format!("{}/pictures-0123456789abcdef/newest.jpg", task.id));
+        }
         if n == 5 {
+            let picture = |name| Some(format!("https://cdn.example.com/{}/pictures-0123456789abcdef/{name}", task.id));
             task.result.videos = vec![Video {
                 filename: "1789999966000.mp4".into(),
                 file_size: 1_234_567,
                 file_url: format!("https://cdn.example.com/{}/1789999966000.mp4", task.id),
                 file_duration: 58.0,
                 file_id: None,
+                poster_url: picture("poster.jpg"),
+                thumbnails_url: picture("thumbnails.vtt"),
             }];
             task.result.quality = Some(Quality { frames_delivered: 1740, frame_rate: 30.0, ..Quality::default() });
         }
@@ -146,6 +153,7 @@ async fn an_order_is_stored_as_it_was_given() {
     assert_eq!((order.manual_start, order.ready_timeout_seconds), (true, 60));
     assert_eq!((order.target.dir.as_deref(), order.target.name.as_deref()), (Some("2026/11"), Some("algebra.mp4")));
     assert_eq!(order.user_agent.as_deref(), Some("recorder"));
+    assert_eq!(order.pictures.and_then(|pictures| pictures.interval_seconds), Some(10));
 }
 
 /// JSON that looks like requests: our names, other types, odd values.

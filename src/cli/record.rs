@@ -152,6 +152,7 @@ fn prepare(args: &Args, spec: RecordingSpec) -> Result<Prepared, String> {
         successor: None,
         chunks: Arc::new(chunks),
         target: Target::Own(Box::new(target)),
+        stills: None,
     };
     Ok(Prepared { job, work })
 }

@@ -5,6 +5,7 @@ pub mod callback;
 pub mod hls;
 pub mod ledger;
 pub mod mp4;
+pub mod pictures;
 pub mod recovery;
 pub mod vod;
 pub mod web;

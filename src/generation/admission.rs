@@ -81,6 +81,15 @@ impl Admission {
         self.state().next
     }
 
+    /// What became of an own segment, once it has passed the writer: the file's index of it, if it is kept.
+    pub fn passed(&self, own: u64) -> Option<Option<u64>> {
+        let state = self.state();
+        (own < state.next).then(|| match state.rule {
+            Rule::Owned { first, base } if own >= first => Some(own.wrapping_add_signed(base)),
+            Rule::Warm(_) | Rule::Owned { .. } | Rule::Closed => None,
+        })
+    }
+
     /// The recorder can go on from its own segment `first`, or cannot any more.
     pub fn pledge(&self, first: Option<u64>) {
         let mut state = self.state();
@@ -147,6 +156,7 @@ mod tests {
         // The one that was wanted is gone: the next that is clean takes its place.
         assert_eq!(admission.own(7, Some(0), 3), 3);
         assert_eq!((admission.admit(2).await, admission.admit(3).await), (None, Some(7)));
+        assert_eq!([1, 2, 3, 4].map(|own| admission.passed(own)), [Some(None), Some(None), Some(Some(7)), None]);
         admission.close();
         assert_eq!(admission.admit(4).await, Some(8), "what is owned stays so");
     }

@@ -5,6 +5,8 @@
 //! later, at the latest at the end ([`Publisher::close`]). The playlist is replaced only in the state in which it was last
 //! seen, so a generation that has lost the task cannot touch that of its successor.
 
+mod live;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::desk::prefix;
+use super::preview::Showing;
 use crate::delivery::hls::cipher::{encrypt, sequence_iv};
 use crate::delivery::hls::{CONTENT_TYPE, Entry, KeyTag, Playlist, retime};
 use crate::platform::{ChunkStore, Place, Platform, PublicObject, StoreError};
@@ -33,9 +36,9 @@ const MAX_RACES: u32 = 8;
 const ROUNDING_MS: u64 = 20;
 const SEGMENT_TYPE: &str = "video/mp4";
 /// Nothing is ever replaced under the address of a segment.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-const GROWING: &str = "no-cache";
-const ENDED: &str = "public, max-age=3600";
+pub(super) const FOR_EVER: &str = "public, max-age=31536000, immutable";
+pub(super) const GROWING: &str = "no-cache";
+pub(super) const ENDED: &str = "public, max-age=3600";
 
 /// Why something is not published.
 #[derive(Debug, thiserror::Error)]
@@ -135,20 +138,21 @@ pub struct Publisher {
     record: TaskRecord,
     place: Place,
     course: Course,
+    showing: Showing,
     open: Option<Open>,
     init: Option<(u32, Init, String)>,
     lost: bool,
 }
 
-/// Whose a playlist is, without the id that commands the task.
-fn owner(task: &str) -> String {
+/// Whose an object beside recordings is, without the id that commands the task.
+pub(super) fn owner(task: &str) -> String {
     Sha256::new_with_prefix(b"panorec playlist ").chain_update(task).finalize()[..8]
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect()
 }
 
-fn object(bytes: Bytes, content_type: &'static str, cache_control: &'static str) -> PublicObject {
+pub(super) fn object(bytes: Bytes, content_type: &'static str, cache_control: &'static str) -> PublicObject {
     PublicObject { bytes, content_type, cache_control }
 }
 
@@ -161,6 +165,7 @@ impl Publisher {
             record: record.clone(),
             place: Place { name: None, ..place },
             course: Course::default(),
+            showing: Showing::default(),
             open: None,
             init: None,
             lost: false,
@@ -170,6 +175,11 @@ impl Publisher {
     /// To be told where the recording stands.
     pub fn course(&self) -> Course {
         self.course.clone()
+    }
+
+    /// What says that there is a playlist.
+    pub fn showing(&self) -> Showing {
+        self.showing.clone()
     }
 
     /// `chunks` as the recorder is to have them, and what comes of it for [`run`](Self::run).
@@ -325,6 +335,7 @@ impl Publisher {
                 _ => return Err(PublishError::Lost),
             },
         };
+        self.show().await;
         Ok(())
     }
 

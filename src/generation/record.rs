@@ -19,6 +19,7 @@ use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::{Guard, give_memory_back};
 use crate::recording::program::{Chromium, Program};
+use crate::recording::stills::Stills;
 use crate::task::course::Anchor;
 use crate::task::measuring::Measuring;
 use crate::task::spec::RecordingSpec;
@@ -103,19 +104,21 @@ pub struct Job {
     pub chunks: Arc<dyn ChunkStore>,
     /// The file.
     pub target: Target,
+    /// Who wants a picture now and then.
+    pub stills: Option<Stills>,
 }
 
 /// Makes a recording. `commands` ending is no command.
 pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
     let started = Instant::now();
-    let Job { spec, tools, task, generation, paused, offset, admission, successor, chunks, target } = job;
+    let Job { spec, tools, task, generation, paused, offset, admission, successor, chunks, target, stills } = job;
     let (outputs, queue) = mpsc::channel(media::QUEUE);
     let (status_sender, status) = watch::channel(MediaStatus::default());
     let segment = spec.rate.segment();
     let media = Media { chunks, target, task, generation, segment, admission: Arc::clone(&admission) };
     let writer = tokio::spawn(media::write(media, queue, status_sender));
     let in_step_with = successor.map(|s| s.anchor.wall_us);
-    let parts = match set_up(&spec, tools, in_step_with, outputs).await {
+    let parts = match set_up(&spec, tools, in_step_with, stills, outputs).await {
         Ok(parts) => parts,
         Err(trouble) => {
             let ended = Ended { withdrawn: successor.is_some(), ..Ended::before_it_began(trouble) };
@@ -160,6 +163,7 @@ async fn set_up(
     spec: &RecordingSpec,
     tools: Tools,
     in_step_with: Option<u64>,
+    stills: Option<Stills>,
     outputs: mpsc::Sender<EncoderOutput>,
 ) -> Result<Parts, Trouble> {
     let in_temp = |source| Trouble::RunDir { path: std::env::temp_dir().display().to_string(), source };
@@ -167,7 +171,7 @@ async fn set_up(
     let guard = Guard::start(None).map_err(in_temp)?;
     guard.watch_dir(run_dir.path());
     let ffmpeg = tools.ffmpeg.ready().await?;
-    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with };
+    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with, stills };
     let capture = Capture::start(&config, spec, &guard, move |output| {
         // The receiver outlives the encoder.
         let _ = outputs.blocking_send(output);

@@ -20,6 +20,7 @@ use super::display::{self, Display, Frame};
 use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SharedPicture, SoundInput};
 use super::process::Guard;
 use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
+use super::stills::{Stills, Taker};
 use crate::task::quality::{Stretch, StretchMeter};
 use crate::task::spec::RecordingSpec;
 use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
@@ -52,6 +53,8 @@ pub struct CaptureConfig {
     pub start: u64,
     /// Unix microseconds at which a slot begins; any, if nobody else's slots matter.
     pub in_step_with: Option<u64>,
+    /// Who wants a picture now and then.
+    pub stills: Option<Stills>,
 }
 
 enum SoundOrder {
@@ -142,7 +145,8 @@ impl Capture {
         let feeds = vec![
             spawn("picture-feed", {
                 let meters = Arc::clone(&meters);
-                move || feed_pictures(&frames, pictures, &meters)
+                let taker = config.stills.clone().map(|stills| Taker::new(stills, spec.size));
+                move || feed_pictures(&frames, pictures, &meters, taker)
             })?,
             spawn("sound-feed", {
                 let meters = Arc::clone(&meters);
@@ -320,7 +324,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|source| CaptureError::Start { what: "feed", source })
 }
 
-fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters) {
+fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters, mut taker: Option<Taker>) {
     let mut before: Option<SharedPicture> = None;
     for Frame { recorded, blank, picture, .. } in frames {
         meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, blank);
@@ -333,6 +337,9 @@ fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &M
         let picture: SharedPicture = Arc::new(picture);
         if encoder.write(recorded, &picture).is_err() {
             return; // the encoder has ended, and says why
+        }
+        if let Some(taker) = &mut taker {
+            taker.look(recorded, (*picture).as_ref());
         }
         before = Some(picture);
     }

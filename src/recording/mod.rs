@@ -11,3 +11,4 @@ pub mod priority;
 pub mod process;
 pub mod program;
 pub mod sound;
+pub mod stills;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::output::{Encryption, Muxer};
+use super::output::{Encryption, Muxer, Pictures};
 use super::spec::{Bitrates, RecordingSpec, Size, record_url};
 use super::status::Status;
 use super::timeline::FrameRate;
@@ -98,6 +98,9 @@ pub struct Order {
     /// `Video.EncryptKey` and what belongs to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
+    /// `Video.Poster` and `ThumbnailInterval`; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<Pictures>,
     /// `CallbackURL`.
     #[serde(default)]
     pub callback_url: Option<String>,
@@ -129,6 +132,7 @@ impl Order {
             vod: None,
             muxer: Muxer::default(),
             encryption: None,
+            pictures: None,
             callback_url: None,
             callback_events: Vec::new(),
             user_agent: None,

@@ -29,6 +29,32 @@ impl Muxer {
     }
 }
 
+/// `Poster` and `ThumbnailInterval`: pictures beside the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// Seconds from one thumbnail to the next; only the poster if absent.
+    #[serde(default)]
+    pub interval_seconds: Option<u32>,
+}
+
+/// What there is to see of a task while it runs: keys of objects beside the recording.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The growing playlist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub playlist: Option<String>,
+    /// The newest picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
+}
+
+impl Preview {
+    /// There is nothing to see.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// An AES-128 key. It is never shown.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -14,6 +14,7 @@ use super::course::Segments;
 use super::failure::Failure;
 use super::measuring::Measuring;
 use super::order::Order;
+use super::output::Preview;
 use super::quality::{Gap, Quality};
 use super::relay::Relay;
 use super::seam::Seams;
@@ -78,6 +79,12 @@ pub struct Video {
     /// Its id, where it is an asset of the video-on-demand service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
+    /// Its poster, if there is one.
+    #[serde(default, rename = "PosterURL", skip_serializing_if = "Option::is_none")]
+    pub poster_url: Option<String>,
+    /// The index of its thumbnails, if there are any.
+    #[serde(default, rename = "ThumbnailsURL", skip_serializing_if = "Option::is_none")]
+    pub thumbnails_url: Option<String>,
 }
 
 /// An upload to the video-on-demand service.
@@ -204,6 +211,9 @@ pub struct TaskRecord {
     /// What is left to do for the video-on-demand service, once the recording is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vod: Option<VodUpload>,
+    /// What there is to see of it while it runs.
+    #[serde(default, skip_serializing_if = "Preview::is_empty")]
+    pub preview: Preview,
     /// Whom to tell of what.
     #[serde(default, skip_serializing_if = "Calls::is_idle")]
     pub calls: Calls,
@@ -267,6 +277,7 @@ impl TaskRecord {
             generation: 0,
             result: TaskResult::default(),
             vod: None,
+            preview: Preview::default(),
             calls: Calls::default(),
         };
         task.owe(Status::Normal, now);

@@ -11,7 +11,7 @@ use crate::cloud::{KEY, REGION, SECRET, config};
 use crate::deployment;
 use crate::gateway::{Client, request};
 use crate::judge::Evidence;
-use crate::judge::tools::tool;
+use crate::judge::tools::{arg, run_ok, tool};
 use crate::run::{GONE_WITHIN, Stage};
 use crate::watch::Watch;
 use rustix::process::{Pid, Signal, kill_process};
@@ -106,7 +106,8 @@ fn a_recording_is_made_under_the_emulator() {
             ("CDN_DOMAIN", DOMAIN),
         ],
     );
-    let order = json!({"RecordURL": stage.server.url("clock.html"), "MaxDurationLimit": 5});
+    let video = json!({"Muxer": "mp4,hls", "Poster": true});
+    let order = json!({"RecordURL": stage.server.url("clock.html"), "MaxDurationLimit": 5, "Output": {"Video": video}});
     let task = emulator.act("Start", order)["TaskID"].as_str().unwrap().to_string();
     assert_eq!(invokes.asked(), 1, "Start asks for a recorder");
     // The emulator knows no asynchronous invocation: this one is waited for, and is over when the recording is.
@@ -123,8 +124,39 @@ fn a_recording_is_made_under_the_emulator() {
     // The limit counts from when capture began, which the record says a moment later.
     assert!((4.0..9.0).contains(&e.probe.duration), "{} s of about 5", e.probe.duration);
     assert_eq!(checks::jumps(&e, 500.0), [], "nothing is missing");
-    assert_eq!(runtime.block_on(bucket.keys()).len(), 1, "the file and nothing else");
+    let keys = runtime.block_on(bucket.keys());
+    assert!(keys.iter().all(|key| key.starts_with(&format!("{task}/"))), "no chunk is left: {keys:?}");
+    let poster = done["Result"]["Videos"][0]["PosterURL"].as_str().unwrap_or_else(|| panic!("{done}"));
+    let poster = poster.strip_prefix(&format!("https://{DOMAIN}/")).unwrap_or_else(|| panic!("{poster} is elsewhere"));
+    let head = runtime.block_on(bucket.client.head_object().bucket(&bucket.name).key(poster).send()).unwrap();
+    assert_eq!(head.content_type(), Some("image/jpeg"));
+    let live = keys.iter().find(|key| key.ends_with("/live.m3u8")).unwrap_or_else(|| panic!("{keys:?}"));
+    let live = String::from_utf8(runtime.block_on(bucket.read(live)).unwrap()).unwrap();
+    opens_without_credentials(&stage, &live, e.probe.duration);
     emulator.end();
+}
+
+/// Every address in the live playlist of a closed bucket is signed, and nothing else opens it. It plays.
+fn opens_without_credentials(stage: &Stage, live: &str, seconds: f64) {
+    let segments = live.lines().filter(|line| !line.starts_with('#'));
+    let init = live.lines().filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")?.strip_suffix('"'));
+    let addresses: Vec<&str> = segments.chain(init).collect();
+    assert!(addresses.len() > 3, "{live}");
+    for address in addresses {
+        let (host, path) = address.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
+        let status = |path: &str| request(host, "GET", &format!("/{path}"), &[], b"").status;
+        assert_eq!(status(path), 200, "{address}");
+        assert_eq!(status(path.split_once('?').unwrap().0), 403, "{address} without its signature");
+    }
+    let file = stage.out().join("live.m3u8");
+    std::fs::write(&file, live).unwrap();
+    let args =
+        ["-v", "error", "-xerror", "-protocol_whitelist", "file,http,tcp", "-i", arg(&file).unwrap(), "-f", "null"];
+    let said = run_ok("ffmpeg", &[&args[..], &["-progress", "-", "-"]].concat()).unwrap();
+    let progress = String::from_utf8(said.out).unwrap();
+    let us = progress.lines().rev().find_map(|line| line.strip_prefix("out_time_us=")?.parse::<f64>().ok());
+    let off = us.map(|us| (us / 1e6 - seconds).abs());
+    assert!(said.err.is_empty() && off.is_some_and(|off| off < 0.1), "{us:?} us instead of {seconds} s: {}", said.err);
 }
 
 /// The finished file, which must be whole.

@@ -1,14 +1,22 @@
-//! HLS while it grows and when it is over, encrypted, played by FFmpeg over HTTP.
+//! HLS while it grows and when it is over, encrypted, played by hls.js and FFmpeg over HTTP. `PANOREC_SOAK=1` (as `make soak` sets
+//! it) has another generation go on meanwhile.
 
 use crate::gateway::{Gateway, request};
+use crate::judge::code::Code;
 use crate::judge::tools;
+use crate::pictures;
+use crate::player::{Look, Player};
 use crate::run::Stage;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Two segments and the store, on two cores shared with others.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between thumbnails.
+const INTERVAL_SECONDS: u32 = 2;
 const KEY: &[u8; 16] = b"0123456789abcdef";
 
 /// Gives the key to whoever asks, for as long as the test lasts. Returns its address.
@@ -22,7 +30,11 @@ fn key_server() -> String {
             let n = stream.read(&mut request).unwrap_or(0);
             let known = request[..n].starts_with(b"GET /key ");
             let (status, body) = if known { ("200 OK", &KEY[..]) } else { ("404 Not Found", &b""[..]) };
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            // As a page needs it that a player is in.
+            let head = format!(
+                "HTTP/1.1 {status}\r\naccess-control-allow-origin: *\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
             let _ = stream.write_all(&[head.as_bytes(), body].concat());
         }
     });
@@ -41,52 +53,145 @@ fn decoded(url: &str) -> Result<(u64, f64), String> {
     }
 }
 
+/// A segment at 30 pictures a second.
+const SEGMENT_SECONDS: f64 = 102_400.0 / 48_000.0;
+/// Behind the live end of the playlist: the promise.
+const LIVE_SEGMENTS: f64 = 3.0;
+
+fn soak() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
+    let soak = std::env::var_os("PANOREC_SOAK").is_some();
+    soak
+}
+
+/// The page's clock in a picture lies behind another moment of it.
+fn after(code: Code, ms: u32) -> bool {
+    code.wall_ms.wrapping_sub(ms) < u32::MAX / 2
+}
+
+/// The player goes on near the live end, from a moment of the page's clock on.
+fn is_live(player: &mut Player, since: Option<u32>) -> Look {
+    let mut from = None;
+    let look = player.until("near the live end of the playlist", |look| {
+        assert_eq!(look.fatal, None, "{look:?}");
+        let Some((code, edge)) = look.code.zip(look.edge) else { return false };
+        let goes_on = since.is_none_or(|since| after(code, since)) && *from.get_or_insert(look.time) < look.time;
+        goes_on && edge - look.time <= LIVE_SEGMENTS * SEGMENT_SECONDS
+    });
+    let behind = look.now_ms.wrapping_sub(look.code.map_or(0, |code| code.wall_ms));
+    println!("{:.1} s behind the playlist, {behind} ms behind the page", look.edge.unwrap_or_default() - look.time);
+    look
+}
+
+fn paused_and_resumed(gateway: &Gateway, task: &str) {
+    gateway.good("Pause", json!({"TaskID": task}));
+    gateway.until(task, "paused");
+    thread::sleep(Duration::from_secs(3));
+    gateway.good("Resume", json!({"TaskID": task}));
+    gateway.until(task, "recording");
+}
+
+/// Nothing that was there has changed, and nothing breaks where nothing broke.
+fn has_grown(growing: &str, ended: &str) {
+    let grown = growing.replace(":EVENT", ":VOD");
+    assert!(ended.starts_with(&grown), "nothing that was there has changed:\n{growing}\n{ended}");
+    assert!(ended.ends_with("#EXT-X-ENDLIST\n") && !ended.contains("DISCONTINUITY"), "{ended}");
+}
+
+/// The player goes on where another generation does, in a soak.
+fn handed_over(gateway: &Gateway, player: &mut Player) {
+    gateway.until_asked("room.html", 2);
+    while gateway.recorders().len() > 1 {
+        thread::sleep(Duration::from_millis(200));
+    }
+    let now = player.look().now_ms;
+    is_live(player, Some(now));
+}
+
 #[test]
 fn an_encrypted_playlist_grows_and_plays_with_its_key_only() {
     let stage = Stage::new();
     let cors = ("PANOREC_CORS_ORIGIN".to_string(), "*".to_string());
-    let gateway = Gateway::start(&stage, &[], &[cors]);
+    let gateway = Gateway::start(&stage, if soak() { &["--invocation-timeout", "30s"] } else { &[] }, &[cors]);
     let keys = key_server();
-    let video = json!({"Muxer": "mp4,hls", "EncryptKey": "0123456789abcdef", "AuthUrl": format!("{keys}/key")});
+    let video = json!({"Muxer": "mp4,hls", "EncryptKey": "0123456789abcdef", "AuthUrl": format!("{keys}/key"),
+        "Poster": true, "ThumbnailInterval": INTERVAL_SECONDS});
     let task = gateway.record("room.html", json!({"Output": {"Video": video}}));
     let path = format!("/recordings/{task}/playlist.m3u8");
     let playlist = || String::from_utf8(request(&gateway.address, "GET", &path, &[], b"").body).unwrap();
     gateway.until(&task, "recording");
-    thread::sleep(Duration::from_secs(7));
+    let mut player = Player::start(&stage);
+    assert_eq!(until_shown(&gateway, &task), format!("http://{}{path}", gateway.address));
+    player.play(&format!("http://{}{path}", gateway.address));
+    let before = is_live(&mut player, None).now_ms;
     let growing = playlist();
     assert!(growing.contains("#EXT-X-PLAYLIST-TYPE:EVENT") && !growing.contains("ENDLIST"), "{growing}");
     assert!(growing.contains(&format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{keys}/key\"")), "{growing}");
-    gateway.good("Pause", json!({"TaskID": task}));
-    gateway.until(&task, "paused");
-    thread::sleep(Duration::from_secs(3));
-    gateway.good("Resume", json!({"TaskID": task}));
-    gateway.until(&task, "recording");
-    thread::sleep(Duration::from_secs(4));
+    paused_and_resumed(&gateway, &task);
+    let resumed = player.look().now_ms;
+    assert!(resumed.wrapping_sub(before) > 3000);
+    if soak() {
+        handed_over(&gateway, &mut player);
+    }
+    is_live(&mut player, Some(resumed));
+    let newest = pictures::newest(&gateway, &gateway.describe(&task));
     gateway.good("Stop", json!({"TaskID": task}));
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
     assert!(!done.to_string().contains("0123456789abcdef"), "the key is nobody's business");
-    let videos = done["Result"]["Videos"].as_array().unwrap();
-    assert_eq!(videos.len(), 2, "{done}");
     let ended = playlist();
-    let grown = growing.replace(":EVENT", ":VOD");
-    assert!(ended.starts_with(&grown), "nothing that was there has changed:\n{growing}\n{ended}");
-    assert!(ended.ends_with("#EXT-X-ENDLIST\n") && !ended.contains("DISCONTINUITY"), "{ended}");
-    assert_eq!(ended.matches("PROGRAM-DATE-TIME").count(), 2, "the beginning and the pause:\n{ended}");
+    has_grown(&growing, &ended);
+    let moments = ended.matches("PROGRAM-DATE-TIME").count();
+    assert!(moments == 2 || soak() && moments > 2, "the beginning and the pause:\n{ended}");
     let head = request(&gateway.address, "GET", &path, &["origin: https://example.com"], b"").headers;
     for header in ["content-type: application/vnd.apple.mpegurl", "access-control-allow-origin: *"] {
         assert!(head.iter().any(|h| h == header), "{header} is not in {head:?}");
     }
-    let url = |n: usize| videos[n]["FileURL"].as_str().unwrap();
-    let (mp4, hls) = (decoded(url(0)).unwrap(), decoded(url(1)).unwrap());
-    assert_eq!(mp4.0, hls.0, "pictures of both");
-    let length = videos[1]["FileDuration"].as_f64().unwrap();
-    // One AAC frame more or less.
-    assert!((hls.1 - length).abs() < 0.05 && (mp4.1 - length).abs() < 0.05, "{length} s: {mp4:?}, {hls:?}");
+    let length = done["Result"]["Videos"][1]["FileDuration"].as_f64().unwrap();
+    player.speed(4);
+    let end = player.until("at the end", |look| look.ended || look.fatal.is_some());
+    assert!(end.fatal.is_none() && (end.time - length).abs() < 0.1, "{length} s are there: {end:?}");
+    are_the_same(&done);
     // The same playlist with another address of the key.
     let closed = ended.replace(&format!("{keys}/key"), &format!("{keys}/none"));
     std::fs::write(gateway.data().join(format!("recordings/{task}/closed.m3u8")), closed).unwrap();
-    let refused = decoded(&url(1).replace("playlist.m3u8", "closed.m3u8"));
-    assert!(refused.is_err(), "it plays without its key: {refused:?}");
+    plays_not(&mut player, &url(&done, 1).replace("playlist.m3u8", "closed.m3u8"));
+    let e = gateway.evidence(&done);
+    player.seeks(url(&done, 0), &e);
+    assert!(e.coded().iter().any(|(_, code)| *code == newest), "the newest picture is not in the file: {newest:?}");
+    pictures::are_those_of(&gateway, &done, &e, f64::from(INTERVAL_SECONDS));
     gateway.end();
+}
+
+fn url(done: &Value, n: usize) -> &str {
+    done["Result"]["Videos"][n]["FileURL"].as_str().unwrap_or_else(|| panic!("no file {n}: {done}"))
+}
+
+/// The file and the playlist hold the same, all of it.
+fn are_the_same(done: &Value) {
+    let (mp4, hls) = (decoded(url(done, 0)).unwrap(), decoded(url(done, 1)).unwrap());
+    assert_eq!(mp4.0, hls.0, "pictures of both");
+    let length = done["Result"]["Videos"][1]["FileDuration"].as_f64().unwrap();
+    // One AAC frame more or less.
+    assert!((hls.1 - length).abs() < 0.05 && (mp4.1 - length).abs() < 0.05, "{length} s: {mp4:?}, {hls:?}");
+}
+
+fn plays_not(player: &mut Player, url: &str) {
+    let refused = decoded(url);
+    assert!(refused.is_err(), "it plays without its key: {refused:?}");
+    player.play(url);
+    let refused = player.until("refused", |look| look.fatal.is_some());
+    assert!(refused.fatal.as_deref() == Some("keyLoadError") && refused.code.is_none(), "{refused:?}");
+}
+
+/// Waits until a running task says where its playlist is, and that there is enough of it to play.
+fn until_shown(gateway: &Gateway, task: &str) -> String {
+    let since = Instant::now();
+    loop {
+        if let Some(url) = gateway.describe(task)["Preview"]["PlaylistURL"].as_str() {
+            return url.to_owned();
+        }
+        assert!(since.elapsed() < PATIENCE, "it never says where its playlist is");
+        thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -24,6 +24,8 @@ mod jail;
 mod judge;
 mod media;
 mod ordinary;
+mod pictures;
+mod player;
 mod relay;
 mod run;
 mod server;

@@ -1,6 +1,6 @@
 //! The web server of the pages: loopback only, one thread a connection, as good or as bad as a test wants it.
 //!
-//! `/NAME` a file of the directory · `/media/NAME` a test video (with ranges) · `/slow/MS/NAME` the same file after a while · `/never` takes the
+//! `/NAME` a file of the directory · `/media/NAME` a test video (with ranges) · `/tools/NAME` what set-up fetched · `/slow/MS/NAME` the same file after a while · `/never` takes the
 //! request and says nothing · `/half` begins a page and does not end it · `/status/N` an error page · `/count/NAME` how often this was asked ·
 //! `/redirect?URL` leads there · `/note?TEXT` is kept for the test, and so is every path that was asked for.
 
@@ -153,6 +153,7 @@ impl Shared {
                 file(&mut out, &self.pages, name, range)
             }
             ("media", name) if self.media.join(name).exists() => file(&mut out, &self.media, name, range),
+            ("tools", name) => file(&mut out, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools")), name, range),
             ("", _) => file(&mut out, &self.pages, "index.html", range),
             _ => file(&mut out, &self.pages, path, range),
         }

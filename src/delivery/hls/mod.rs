@@ -57,13 +57,34 @@ pub struct Playlist {
     pub entries: Vec<Entry>,
     /// No more will come.
     pub ended: bool,
+    /// These are only the newest ones.
+    pub window: Option<Window>,
+}
+
+/// What comes before a playlist without its past (section 6.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Segments.
+    pub segments: usize,
+    /// Of these, or the first one that is left, that do not go on from the one before.
+    pub discontinuities: usize,
+}
+
+fn init(entries: &[Entry]) -> Option<&str> {
+    entries.iter().rev().find_map(|e| e.init.as_deref())
+}
+
+fn wall_ms(entries: &[Entry]) -> Option<u64> {
+    let at = entries.iter().rposition(|e| e.wall_ms.is_some())?;
+    let since: u64 = entries[at..].iter().map(|e| e.samples).sum();
+    Some(entries[at].wall_ms? + since * 1000 / SAMPLE_RATE)
 }
 
 impl Playlist {
     /// Without segments. `segment`: length of one, samples.
     pub fn new(owner: String, segment: u64, key: Option<KeyTag>) -> Self {
         let target_seconds = ((segment + SAMPLE_RATE / 2) / SAMPLE_RATE).max(1);
-        Self { owner, target_seconds, key, entries: Vec::new(), ended: false }
+        Self { owner, target_seconds, key, entries: Vec::new(), ended: false, window: None }
     }
 
     /// Recorded samples.
@@ -73,26 +94,50 @@ impl Playlist {
 
     /// Address of the init segment that counts at the end.
     pub fn init(&self) -> Option<&str> {
-        self.entries.iter().rev().find_map(|e| e.init.as_deref())
+        init(&self.entries)
     }
 
     /// When the next segment begins if nothing interrupts it, unix milliseconds.
     pub fn wall_ms(&self) -> Option<u64> {
-        let at = self.entries.iter().rposition(|e| e.wall_ms.is_some())?;
-        let since: u64 = self.entries[at..].iter().map(|e| e.samples).sum();
-        Some(self.entries[at].wall_ms? + since * 1000 / SAMPLE_RATE)
+        wall_ms(&self.entries)
+    }
+
+    /// The newest segments alone, for whoever watches it grow and not from its beginning.
+    pub fn newest(&self, most: usize) -> Self {
+        let first = self.entries.len().saturating_sub(most);
+        let (before, rest) = self.entries.split_at(first);
+        let mut entries = rest.to_vec();
+        let mut discontinuities = before.iter().filter(|e| e.discontinuity).count();
+        if let Some(entry) = entries.first_mut() {
+            // What counts there has been said before.
+            entry.init = entry.init.take().or(init(before).map(Into::into));
+            entry.wall_ms = entry.wall_ms.or(wall_ms(before));
+            discontinuities += usize::from(std::mem::take(&mut entry.discontinuity));
+        }
+        Self {
+            owner: self.owner.clone(),
+            target_seconds: self.target_seconds,
+            key: self.key.clone(),
+            entries,
+            ended: self.ended,
+            window: Some(Window { segments: first, discontinuities }),
+        }
     }
 
     /// The text. Version 6: `EXT-X-MAP` in a playlist with media (section 7).
     pub fn text(&self) -> String {
         let mut out = String::with_capacity(300 + self.entries.len() * 64);
-        let kind = if self.ended { "VOD" } else { "EVENT" };
+        let sequence = self.window.map_or(0, |w| w.segments);
         let _ = write!(
             out,
-            "#EXTM3U\n#EXT-X-VERSION:6\n# panorec {}\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n\
-             #EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS\n",
+            "#EXTM3U\n#EXT-X-VERSION:6\n# panorec {}\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n",
             self.owner, self.target_seconds
         );
+        let _ = match self.window {
+            None => writeln!(out, "#EXT-X-PLAYLIST-TYPE:{}", if self.ended { "VOD" } else { "EVENT" }),
+            Some(w) => writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", w.discontinuities),
+        };
+        out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         for (n, entry) in self.entries.iter().enumerate() {
             if entry.discontinuity {
                 out.push_str("#EXT-X-DISCONTINUITY\n");
@@ -123,7 +168,8 @@ impl Playlist {
     pub fn read(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         (lines.next()? == "#EXTM3U").then_some(())?;
-        let mut list = Self { owner: String::new(), target_seconds: 0, key: None, entries: Vec::new(), ended: false };
+        let mut list = Self::new(String::new(), 0, None);
+        list.target_seconds = 0;
         let blank =
             || Entry { uri: String::new(), samples: 0, bytes: 0, wall_ms: None, discontinuity: false, init: None };
         let mut next = blank();

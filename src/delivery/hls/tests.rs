@@ -32,6 +32,31 @@ fn a_playlist_is_what_the_standard_says() {
 }
 
 #[test]
+fn the_newest_segments_alone_are_a_playlist_of_their_own() {
+    let mut list = Playlist::new("0123".into(), 102_400, None);
+    let init = |name: &str| Some(name.to_string());
+    list.entries = vec![
+        Entry { init: init("s/init-a.mp4"), wall_ms: Some(1_790_000_000_000), ..entry(0, 102_400) },
+        Entry { init: init("s/init-b.mp4"), discontinuity: true, ..entry(1, 102_400) },
+        entry(2, 96_000),
+        Entry { discontinuity: true, ..entry(3, 102_400) },
+        entry(4, 102_400),
+    ];
+    let head = "#EXTM3U\n#EXT-X-VERSION:6\n# panorec 0123\n#EXT-X-TARGETDURATION:2\n";
+    assert_eq!(
+        list.newest(2).text(),
+        format!(
+            "{head}#EXT-X-MEDIA-SEQUENCE:3\n#EXT-X-DISCONTINUITY-SEQUENCE:2\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+             #EXT-X-MAP:URI=\"s/init-b.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2026-09-21T14:13:26.266Z\n\
+             # 1003\n#EXTINF:2.133333,\ns/1-00000003.m4s\n# 1004\n#EXTINF:2.133333,\ns/1-00000004.m4s\n"
+        )
+    );
+    let all = list.newest(9);
+    assert_eq!((all.entries.len(), all.window), (5, Some(Window { segments: 0, discontinuities: 0 })));
+    assert!(!all.text().contains("PLAYLIST-TYPE"), "it may lose its beginning");
+}
+
+#[test]
 fn somebody_elses_playlist_is_not_ours() {
     for text in ["", "#EXTM3U\n", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n", "<html>"] {
         assert_eq!(Playlist::read(text), None, "{text}");

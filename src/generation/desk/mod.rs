@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::change::ChangeError;
 use super::lease::{Holder, RENEW};
 use super::outcome::Stopped;
+use super::preview::Showing;
 use super::publish::Course;
 use super::record::Watcher;
 use super::run::{Command, Progress, Readiness};
@@ -88,6 +89,8 @@ pub(super) struct Office<'a> {
     pub successor: Option<TaskRecord>,
     /// Who else wants to know where the recording stands.
     pub course: Course,
+    /// What there is to see of it while it runs.
+    pub showing: Showing,
 }
 
 /// The desk of one recording.
@@ -192,6 +195,7 @@ impl<'a> Desk<'a> {
         let start_up = start_up.map(|s| s.as_millis() as u64);
         record.start_up_ms = record.start_up_ms.max(start_up);
         record.measuring = measuring.or(record.measuring.take());
+        self.office.showing.tell(&mut record.preview);
         match state.filter(|_| record.status <= Status::Canceled) {
             Some(at) if self.office.goes_on && !self.told(|t| t.reported) => record.resumed(at),
             Some(at) => record.capturing(at),

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::super::admission::Admission;
 use super::super::change::ChangeError;
 use super::super::desk::{Desk, Office, alignment, prefix};
+use super::super::gallery::Gallery;
 use super::super::lease::{Holder, LEASE};
 use super::super::media::{Shared, Target};
 use super::super::outcome::Outcome;
+use super::super::preview::Showing;
 use super::super::publish::Publisher;
 use super::super::record::Job;
 use super::deliver::place;
 use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
-use crate::platform::{HeadLastObject, RecorderEvent};
+use crate::platform::{ChunkStore, HeadLastObject, RecorderEvent};
+use crate::recording::stills::{Still, Stills};
 use crate::task::failure::FailureCode;
 use crate::task::record::{Joined, TaskRecord};
 use crate::task::relay::RelayEvent;
@@ -28,7 +32,7 @@ const SEEN_OFF: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(500);
 /// It is gone so long before it would be killed.
 const GOING: Duration = Duration::from_secs(1);
-/// How long the last segments may take to be published. Nobody renews the lease meanwhile, and whoever goes on publishes what
+/// How long the last segments and pictures may take to be published. Nobody renews the lease meanwhile, and whoever goes on publishes what
 /// is missing.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,31 @@ pub(super) enum Share {
 impl From<Product> for Share {
     fn from(product: Product) -> Self {
         Self::Over(Box::new(product))
+    }
+}
+
+/// What is published while a recorder records.
+struct Beside {
+    publisher: Option<(Publisher, mpsc::Receiver<(u64, Bytes)>)>,
+    gallery: Option<(Gallery, mpsc::Receiver<Still>)>,
+    showing: Showing,
+}
+
+impl Beside {
+    /// Until all of it is, once the recorder has ended.
+    async fn run(&mut self) {
+        let (publisher, gallery) = (&mut self.publisher, &mut self.gallery);
+        let segments = async {
+            if let Some((publisher, queue)) = publisher {
+                publisher.run(queue).await;
+            }
+        };
+        let pictures = async {
+            if let Some((gallery, taken)) = gallery {
+                gallery.run(taken).await;
+            }
+        };
+        tokio::join!(segments, pictures);
     }
 }
 
@@ -121,21 +150,22 @@ impl TaskRunner {
         };
         // The page has started the recording once; it is not asked again.
         spec.manual_start &= record.started.is_none();
-        let mut publisher = record.order.muxer.hls().then(|| self.publisher(record));
-        let listening = publisher.as_ref().map(|p| p.listen());
-        let (chunks, mut published) = listening.map_or_else(|| (self.chunks(record), None), |(c, q)| (c, Some(q)));
+        let generation = record.generation + u32::from(successor.is_some());
+        let admission = Arc::new(admission);
+        let (mut beside, chunks, stills) = self.beside(record, generation, &admission);
         let first = record.seams.list().last().map_or(0, |s| s.first);
         let job = Job {
             spec,
             tools: self.config.tools.clone(),
             task: record.id.clone(),
-            generation: record.generation + u32::from(successor.is_some()),
+            generation,
             paused: record.paused,
             offset: record.segments().begin(first),
-            admission: Arc::new(admission),
+            admission,
             successor: successor.and_then(alignment),
             chunks,
             target,
+            stills,
         };
         let (sender, commands) = mpsc::channel(8);
         let budget = invocation.budget(record, self.config.hand_over_lead);
@@ -148,13 +178,13 @@ impl TaskRunner {
             leave_at: budget.map(|(_, leave)| leave),
             goes_on: record.started.is_some(),
             successor: successor.cloned(),
-            course: publisher.as_ref().map(Publisher::course).unwrap_or_default(),
+            course: beside.publisher.as_ref().map(|(p, _)| p.course()).unwrap_or_default(),
+            showing: beside.showing.clone(),
         });
         let (over, is_over) = oneshot::channel::<()>();
         let publishing = async {
-            let (Some(publisher), Some(queue)) = (&mut publisher, &mut published) else { return };
             tokio::select! {
-                () = publisher.run(queue) => {}
+                () = beside.run() => {}
                 () = async { let _ = is_over.await; tokio::time::sleep(DRAIN).await } => {}
             }
         };
@@ -196,6 +226,25 @@ impl TaskRunner {
             ..made
         };
         Ok(product.into())
+    }
+
+    /// What is published of a task while it is recorded, and what the recorder is given for it.
+    fn beside(
+        &self,
+        record: &TaskRecord,
+        generation: u32,
+        admission: &Arc<Admission>,
+    ) -> (Beside, Arc<dyn ChunkStore>, Option<Stills>) {
+        let publisher = record.order.muxer.hls().then(|| self.publisher(record));
+        let showing = publisher.as_ref().map(Publisher::showing).unwrap_or_default();
+        let (chunks, queue) = publisher.as_ref().map(Publisher::listen).unzip();
+        let gallery = record
+            .order
+            .pictures
+            .map(|wanted| Gallery::new(&self.platform, record, wanted, generation, admission, showing.clone()));
+        let (stills, taken) = gallery.as_ref().map(Gallery::stills).unzip();
+        let beside = Beside { publisher: publisher.zip(queue), gallery: gallery.zip(taken), showing };
+        (beside, chunks.unwrap_or_else(|| self.chunks(record)), stills)
     }
 
     /// Chunks that are not needed any more: of all generations.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::assemble::{AssembleError, assemble};
 use super::super::change::ChangeError;
 use super::super::desk::{name, prefix};
+use super::super::gallery::{self, Shots};
 use super::super::growth::{Ground, Growth, ResumeError};
 use super::super::lease::Holder;
 use super::super::outcome::Saved;
@@ -111,21 +112,33 @@ impl TaskRunner {
         Ok(())
     }
 
-    pub(super) fn video(&self, record: &TaskRecord, place: &Place, saved: &Saved) -> Video {
+    /// Ends the task's thumbnails, if it has any, and says what pictures there are.
+    pub(super) async fn close_pictures(&self, record: &TaskRecord, product: &Product) -> Shots {
+        let length = product.saved.iter().chain(&product.playlist).map(|saved| saved.duration).reduce(f64::max);
+        match (record.order.pictures, length) {
+            (Some(pictures), Some(length)) => gallery::close(&self.platform, record, pictures, length).await,
+            _ => Shots::default(),
+        }
+    }
+
+    pub(super) fn video(&self, record: &TaskRecord, place: &Place, saved: &Saved, shots: &Shots) -> Video {
         let domain = record.order.target.domain.as_deref();
         let key = &saved.key;
+        let url = |key: Option<&String>| key.map(|key| self.platform.recordings.url(place, key, domain));
         Video {
             filename: key.rsplit('/').next().unwrap_or(key).to_string(),
             file_size: saved.size,
             file_url: self.platform.recordings.url(place, key, domain),
             file_duration: saved.duration,
             file_id: None,
+            poster_url: url(shots.poster.as_ref()),
+            thumbnails_url: url(shots.thumbnails.as_ref()),
         }
     }
 }
 
 /// Where the task's file belongs.
-pub(super) fn place(record: &TaskRecord) -> Place {
+pub(in crate::generation) fn place(record: &TaskRecord) -> Place {
     let target = &record.order.target;
     let stem = |n: &String| [".mp4", ".m3u8"].iter().find_map(|e| n.strip_suffix(e)).unwrap_or(n).to_owned();
     let name = target.name.as_ref().map(|n| format!("{}.mp4", stem(n)));

@@ -25,7 +25,7 @@ use crate::task::record::{Joined, TaskRecord, Video, VodUpload};
 use crate::task::status::{Status, StatusEvent};
 use async_trait::async_trait;
 use capture::Share;
-use deliver::place;
+pub(super) use deliver::place;
 pub use deliver::remove;
 pub use invocation::Invocation;
 use serde_json::{Value, json};
@@ -158,9 +158,14 @@ impl TaskRunner {
             Share::HandedOn => return Ok(status),
         };
         holder.holding(self.close_hls(&record, &mut product)).await??;
+        let shots = holder.holding(self.close_pictures(&record, &product)).await?;
         let place = place(&record);
-        let videos: Vec<Video> =
-            product.saved.iter().chain(&product.playlist).map(|saved| self.video(&record, &place, saved)).collect();
+        let videos: Vec<Video> = product
+            .saved
+            .iter()
+            .chain(&product.playlist)
+            .map(|saved| self.video(&record, &place, saved, &shots))
+            .collect();
         let written = holder
             .persist(PATIENCE, |task, now| {
                 task.deliver(StatusEvent::Uploading, now)?;

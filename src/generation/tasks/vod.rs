@@ -196,6 +196,8 @@ impl TaskRunner {
             file_url: asset.media_url,
             file_duration: uploaded.duration,
             file_id: Some(asset.file_id),
+            poster_url: None,
+            thumbnails_url: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod calls;
 mod faults;
+mod gallery;
 mod growth;
 mod hls;
 mod life;

@@ -21,12 +21,14 @@ use crate::platform::clock::SystemClock;
 use crate::recording::capture::{CaptureCounts, CaptureEnd};
 use crate::recording::display::Counts;
 use crate::recording::encoder::EncoderOutput;
+use crate::recording::stills::{Still, Stills};
 use crate::task::boxes::Boxes;
 use crate::task::course::{Anchor, Segments};
 use crate::task::init::Init;
 use crate::task::measuring::Measuring;
 use crate::task::quality::Quality;
 use crate::task::relay::Switch;
+use crate::task::spec::Size;
 
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
@@ -39,6 +41,16 @@ const ENCODER_MS: u64 = 300;
 /// As for the real recorder: how far ahead a seam is chosen, and by how much two may disagree.
 const AHEAD: u64 = 72_000;
 const SLOT: u64 = 1600;
+
+/// Size of the pictures.
+pub const SIZE: Size = Size { width: 64, height: 64 };
+
+/// What a generation's recorder shows from its own segment `own` on.
+pub fn shown(generation: u32, own: u64) -> Vec<u8> {
+    let mut i420 = [vec![40; 4096], vec![100 + generation as u8; 1024], vec![128; 1024]].concat();
+    i420[(own % 56) as usize * 64..][..8 * 64].fill(200);
+    i420
+}
 
 /// How a page comes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +97,7 @@ impl Studio for Replay {
             admission: Arc::clone(&job.admission),
         };
         let writer = tokio::spawn(media::write(media, queue, status_sender));
+        let generation = job.generation;
         let (init, parsed, segments) = stored();
         outputs.send(EncoderOutput::Init(init)).await.ok();
         let system = || (Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(SystemClock) as Arc<dyn Clock>);
@@ -101,6 +114,9 @@ impl Studio for Replay {
             begun: false,
             paused: job.paused,
             up: false,
+            generation,
+            stills: job.stills,
+            still_due: 0,
             warm: job.successor.map(|alignment| Warm { alignment, clean: 0, base: None, said: None }),
             open: None,
             recorded: 0,
@@ -149,6 +165,10 @@ struct Player<'a> {
     clock: Arc<dyn Clock>,
     system: Arc<dyn Clock>,
     admission: Arc<Admission>,
+    generation: u32,
+    /// Who wants a picture now and then, and when the next one is due, own samples.
+    stills: Option<Stills>,
+    still_due: u64,
     offset: i64,
     first: u64,
     begun: bool,
@@ -243,6 +263,11 @@ impl Player<'_> {
 
     async fn put(&mut self, out: &mut u64, outputs: &mpsc::Sender<EncoderOutput>, parsed: &Init, stored: &[Bytes; 2]) {
         let next = parsed.segment(stored[usize::from(*out > 0)].clone(), *out, *out * SEGMENT).unwrap();
+        if let Some(stills) = self.stills.as_ref().filter(|_| *out * SEGMENT >= self.still_due) {
+            let still = Still { recorded: *out * SEGMENT, real: true, size: SIZE, i420: shown(self.generation, *out) };
+            let _ = stills.out.try_send(still);
+            self.still_due = (*out * SEGMENT / stills.every + 1) * stills.every;
+        }
         outputs.send(EncoderOutput::Segment(next)).await.ok();
         *out += 1;
         if self.warm.is_none() {

@@ -28,7 +28,7 @@ use wayland_server::ListeningSocket;
 use crate::recording::clock::MediaClock;
 use crate::task::spec::Size;
 use crate::task::timeline::{FrameRate, SAMPLE_RATE};
-pub use picture::Copy as PictureCopy;
+pub use picture::{Copy as PictureCopy, is_plain};
 
 /// What the display shows and when.
 #[derive(Debug, Clone)]

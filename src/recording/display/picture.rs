@@ -211,19 +211,22 @@ impl Picture {
         Some(Copy { room, home: Arc::clone(&self.pool) })
     }
 
-    /// Whether everything shown is of one colour, judged by a coarse grid of samples.
+    /// Whether everything shown is of one colour.
     pub fn is_blank(&self) -> bool {
-        /// Fine enough that a line of text does not slip through at any size.
-        const STEP: usize = 4;
-        let (width, luma) = (self.size.width as usize, (self.size.width * self.size.height) as usize);
-        let first = self.base[0];
-        let same_luma = self.base[..luma]
-            .chunks(width)
-            .step_by(STEP)
-            .all(|row| row.iter().step_by(STEP).all(|y| y.abs_diff(first) <= 2));
-        let (u, v) = self.base[luma..].split_at(luma / 4);
-        same_luma && [u, v].iter().all(|plane| plane.iter().step_by(STEP).all(|c| c.abs_diff(plane[0]) <= 2))
+        is_plain(&self.base, self.size)
     }
+}
+
+/// Whether an I420 picture is of one colour, judged by a coarse grid of samples.
+pub fn is_plain(i420: &[u8], size: Size) -> bool {
+    /// Fine enough that a line of text does not slip through at any size.
+    const STEP: usize = 4;
+    let (width, luma) = (size.width as usize, (size.width * size.height) as usize);
+    let first = i420[0];
+    let same_luma =
+        i420[..luma].chunks(width).step_by(STEP).all(|row| row.iter().step_by(STEP).all(|y| y.abs_diff(first) <= 2));
+    let (u, v) = i420[luma..].split_at(luma / 4);
+    same_luma && [u, v].iter().all(|plane| plane.iter().step_by(STEP).all(|c| c.abs_diff(plane[0]) <= 2))
 }
 
 fn convert(base: &mut [u8], size: Size, pixels: Pixels<'_>, rect: Rect) {
