@@ -24,6 +24,7 @@ mod jail;
 mod judge;
 mod media;
 mod ordinary;
+mod outage;
 mod relay;
 mod run;
 mod server;

@@ -6,6 +6,7 @@ mod faults;
 mod growth;
 mod hls;
 mod life;
+mod outage;
 mod relay;
 mod schedules;
 pub mod studio;
