@@ -64,8 +64,8 @@ fuzz: setup ## give the event parser any bytes, for FUZZ_SECONDS=60; the first b
 		-dict=fuzz/event.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: soak
-soak: setup ## what takes minutes: 10 min of recording, drift over 60 s, 20 hand-overs, 50 kills, 50 recordings in a jail
-	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- --nocapture soak:: relay:: crashes:: jail:: hls::
+soak: setup ## what takes minutes: 10 min of recording, 20 hand-overs, 50 kills, a bucket that is away, 50 recordings in a jail
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- --nocapture soak:: relay:: crashes:: outage:: jail:: hls::
 
 .PHONY: bench
 bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
@@ -83,6 +83,11 @@ bench-service: setup ## what the service costs its callers while it records: lat
 bench-jail: setup ## cold and warm start and a class page with a small function's share, in the jail that stands for Lambda
 	@scripts/setup.sh test
 	$(CARGO) test --release --locked --test e2e -- --nocapture jail::
+
+.PHONY: bench-delivery
+bench-delivery: setup ## from Stop to the file in a bucket, after ten seconds and after six hours: time, bytes read back, memory
+	@scripts/setup.sh test
+	PANOREC_BENCH=1 $(CARGO) test --release --locked --test aws -- --nocapture delivery::
 
 .PHONY: profile
 profile: setup ## split panorec's CPU by process and thread; ARGS="--pages animation" narrows it

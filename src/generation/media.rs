@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::backlog::Outlet;
 use super::growth::{Ground, Growth, MOST, ResumeError};
 use crate::delivery::ledger::LedgerError;
 use crate::delivery::mp4::Mp4Error;
@@ -13,9 +14,6 @@ use crate::delivery::recovery::RecoveryError;
 use crate::platform::{ChunkStore, Clock, HeadLastObject, StoreError, StoreErrorKind, TaskStore};
 use crate::recording::encoder::{EncoderError, EncoderOutput};
 use crate::task::segment::{ChunkName, Segment, chunk_key};
-
-/// Segments that wait for the store: half a minute. Beyond it the encoder waits, and the display skips slots.
-pub const QUEUE: usize = 16;
 
 /// Why media cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -141,23 +139,20 @@ pub enum Made {
 }
 
 /// Stores everything from `outputs` until they end.
-pub async fn write(
-    media: Media,
-    mut outputs: mpsc::Receiver<EncoderOutput>,
-    status: watch::Sender<MediaStatus>,
-) -> MediaEnd {
+pub async fn write(media: Media, mut outputs: Outlet, status: watch::Sender<MediaStatus>) -> MediaEnd {
     let mut end = MediaEnd::new(media);
     while let Some(output) = outputs.recv().await {
         let result = match output {
-            EncoderOutput::Ended(result) => {
+            Ok(EncoderOutput::Ended(result)) => {
                 end.encoder = result;
                 status.send_modify(|s| s.ended = true);
                 continue;
             }
             // After a failure the rest is taken and dropped, so that the encoder can end.
             _ if end.error.is_some() => continue,
-            EncoderOutput::Init(init) => end.init(init),
-            EncoderOutput::Segment(segment) => end.segment(segment).await,
+            Err(error) => Err(error.into()),
+            Ok(EncoderOutput::Init(init)) => end.init(init),
+            Ok(EncoderOutput::Segment(segment)) => end.segment(segment).await,
         };
         match result {
             Ok(bytes) => status.send_modify(|s| s.bytes += bytes),

@@ -3,6 +3,7 @@
 mod admission;
 mod announce;
 mod assemble;
+mod backlog;
 mod change;
 mod desk;
 mod gallery;

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::admission::Admission;
+use super::backlog::{Bounds, Inlet, backlog};
 use super::media::{self, Media, MediaStatus, Target};
 use super::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use super::page::Stage;
 use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
 use crate::platform::ChunkStore;
 use crate::recording::capture::{Capture, CaptureConfig};
-use crate::recording::encoder::EncoderOutput;
 use crate::recording::process::{Guard, give_memory_back};
 use crate::recording::program::{Chromium, Program};
 use crate::recording::stills::Stills;
@@ -112,7 +112,7 @@ pub struct Job {
 pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
     let started = Instant::now();
     let Job { spec, tools, task, generation, paused, offset, admission, successor, chunks, target, stills } = job;
-    let (outputs, queue) = mpsc::channel(media::QUEUE);
+    let (outputs, queue) = backlog(Bounds::default());
     let (status_sender, status) = watch::channel(MediaStatus::default());
     let segment = spec.rate.segment();
     let media = Media { chunks, target, task, generation, segment, admission: Arc::clone(&admission) };
@@ -164,7 +164,7 @@ async fn set_up(
     tools: Tools,
     in_step_with: Option<u64>,
     stills: Option<Stills>,
-    outputs: mpsc::Sender<EncoderOutput>,
+    mut outputs: Inlet,
 ) -> Result<Parts, Trouble> {
     let in_temp = |source| Trouble::RunDir { path: std::env::temp_dir().display().to_string(), source };
     let run_dir = tempfile::Builder::new().prefix("panorec-").tempdir().map_err(in_temp)?;
@@ -172,10 +172,9 @@ async fn set_up(
     guard.watch_dir(run_dir.path());
     let ffmpeg = tools.ffmpeg.ready().await?;
     let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with, stills };
-    let capture = Capture::start(&config, spec, &guard, move |output| {
-        // The receiver outlives the encoder.
-        let _ = outputs.blocking_send(output);
-    })?;
+    let runtime = tokio::runtime::Handle::current();
+    // The writer outlives the encoder.
+    let capture = Capture::start(&config, spec, &guard, move |output| outputs.blocking_send(&runtime, output))?;
     let chromium = tools.chromium.ready().await?;
     let stage = Stage::new(spec, chromium, &guard, run_dir.path()).await?;
     Ok(Parts { capture, stage, _run_dir: run_dir })

@@ -50,18 +50,31 @@ pub struct Faults {
     plan: Plan,
     begun: Instant,
     calls: AtomicU64,
+    /// Of these, such as fail before their effect only.
+    once: AtomicU64,
     failed: AtomicU64,
 }
 
 impl Faults {
     /// A plan at its beginning.
     pub fn new(plan: Plan) -> Arc<Self> {
-        Arc::new(Self { plan, begun: Instant::now(), calls: AtomicU64::new(0), failed: AtomicU64::new(0) })
+        Arc::new(Self {
+            plan,
+            begun: Instant::now(),
+            calls: AtomicU64::new(0),
+            once: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
     }
 
     /// Calls so far, failed ones included.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Failures that one of these calls might have had: before its effect, or after it.
+    pub fn points(&self) -> u64 {
+        2 * self.calls() - self.once.load(Ordering::Relaxed)
     }
 
     /// Calls that this has let fail so far.
@@ -206,6 +219,7 @@ impl HeadLastObject for FaultyObject {
     /// Fails before the effect only: after an error nothing of the payload may be there.
     async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
         let Self { object, faults } = self;
+        faults.once.fetch_add(1, Ordering::Relaxed);
         match faults.next() {
             None => object.append(payload).await,
             Some(Moment::Before | Moment::After) => {

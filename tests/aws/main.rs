@@ -5,10 +5,14 @@
 #![allow(clippy::disallowed_methods, reason = "tests start servers, and end them")]
 
 mod chunks;
+mod delivery;
 mod invoke;
 mod recordings;
 mod refusals;
 #[allow(dead_code, reason = "what the end-to-end tests need besides")]
 mod support;
 mod tasks;
+#[allow(dead_code, reason = "what the tests of the delivery room need besides")]
+#[path = "../delivery/tools.rs"]
+mod tools;
 mod vod;

@@ -8,7 +8,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use bytes::Bytes;
 use panorec::platform::aws::{Aws, S3Recordings};
 use panorec::platform::conformance::{self, HeadLastPlace};
-use panorec::platform::{Clock, HeadLastObject, Place, RecordingStore, StoreErrorKind};
+use panorec::platform::{Clock, HeadLastObject, Place, PublicStore, RecordingStore, StoreErrorKind};
 
 use crate::support::aws;
 use crate::support::proxy::Proxy;
@@ -284,6 +284,30 @@ async fn a_place_may_name_another_bucket_and_bad_places_are_refused() {
     ] {
         let refused = recordings.create(&bad).await.err().map(|e| e.kind);
         assert_eq!(refused, Some(StoreErrorKind::Refused), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_regions_bucket_is_spoken_to_at_its_own_address_and_signed_for_it() {
+    let config = |endpoint: Option<&str>| {
+        let keys = aws_sdk_s3::config::Credentials::new("id", "secret", None, None, "tests");
+        let config = SdkConfig::builder().region(Region::new("eu-west-1")).behavior_version(BehaviorVersion::latest());
+        let config = config.credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(keys));
+        let mut config = config.build().into_builder();
+        config.set_endpoint_url(endpoint.map(Into::into));
+        Aws::new(config.build()).unwrap()
+    };
+    let of = |region: &str| Place { bucket: Some("other".into()), region: Some(region.into()), ..place("", None) };
+    for (endpoint, place, address, region) in [
+        (None, place("", None), "https://videos.s3.eu-west-1.amazonaws.com/t/x?", "eu-west-1"),
+        (None, of("us-west-2"), "https://other.s3.us-west-2.amazonaws.com/t/x?", "us-west-2"),
+        (None, of("cn-north-1"), "https://other.s3.cn-north-1.amazonaws.com.cn/t/x?", "cn-north-1"),
+        (Some("http://127.0.0.1:9"), of("us-west-2"), "http://127.0.0.1:9/other/t/x?", "us-west-2"),
+    ] {
+        let recordings = S3Recordings::new(&config(endpoint), "videos", None, Arc::new(Frozen));
+        let link = recordings.link(&place, "t/x", Duration::from_secs(60)).await.unwrap();
+        assert!(link.starts_with(address), "{link}");
+        assert!(link.contains(&format!("%2F{region}%2Fs3%2Faws4_request")), "{link}");
     }
 }
 

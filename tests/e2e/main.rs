@@ -24,6 +24,7 @@ mod jail;
 mod judge;
 mod media;
 mod ordinary;
+mod outage;
 mod pictures;
 mod player;
 mod relay;

@@ -105,9 +105,11 @@ fn a_killed_gateway_loses_no_task() {
 fn the_same_through_s3_and_dynamodb() {
     let stage = Stage::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (bucket, tables) = runtime.block_on(async { (Bucket::new().await, Tables::new().await) });
+    let (bucket, raw, tables) =
+        runtime.block_on(async { (Bucket::new().await, Bucket::new().await, Tables::new().await) });
     let env = [
         ("COS_BUCKET", bucket.name.as_str()),
+        ("COS_BUCKET_RAW", &raw.name),
         ("CDN_DOMAIN", "cdn.example.com"),
         ("PANOREC_TABLE", TABLE),
         ("AWS_ENDPOINT_URL_S3", &bucket.endpoint),
@@ -118,12 +120,17 @@ fn the_same_through_s3_and_dynamodb() {
     ]
     .map(|(k, v)| (k.to_string(), v.to_string()));
     let gateway = Gateway::start(&stage, &[], &env);
-    let task = gateway.record("clock.html", json!({}));
+    let order = json!({"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}, "Video": {"Muxer": "mp4,hls"}});
+    let task = gateway.record("clock.html", json!({"Output": order}));
     let id = || json!({"TaskID": task});
     gateway.until(&task, "recording");
+    // Somebody else is quicker.
+    runtime.block_on(bucket.put("class/7b/algebra.mp4", b"theirs"));
     thread::sleep(Duration::from_secs(3));
     gateway.good("Pause", id());
     gateway.until(&task, "paused");
+    let chunks = runtime.block_on(raw.keys());
+    assert!(chunks.len() > 1 && chunks.iter().all(|k| k.starts_with(&format!("raw/{task}/1/"))), "{chunks:?}");
     thread::sleep(Duration::from_secs(2));
     gateway.good("Resume", id());
     gateway.until(&task, "recording");
@@ -131,17 +138,38 @@ fn the_same_through_s3_and_dynamodb() {
     gateway.good("Stop", id());
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
-    let name = format!("{task}/{}", done["Result"]["Videos"][0]["Filename"].as_str().unwrap());
-    assert_eq!(done["Result"]["Videos"][0]["FileURL"], format!("https://cdn.example.com/{name}"));
-    let keys = runtime.block_on(bucket.keys());
-    assert_eq!(keys, [name.as_str()], "the file and nothing else");
-    std::fs::write(stage.file(), runtime.block_on(bucket.read(&name)).unwrap()).unwrap();
+    let (name, list) = ("class/7b/algebra-1.mp4", "class/7b/algebra.m3u8");
+    for (video, key) in done["Result"]["Videos"].as_array().unwrap().iter().zip([name, list]) {
+        assert_eq!(video["FileURL"], format!("https://cdn.example.com/{key}"));
+    }
+    assert_eq!(runtime.block_on(bucket.read("class/7b/algebra.mp4")).unwrap(), b"theirs");
+    assert_eq!(runtime.block_on(raw.keys()), Vec::<String>::new(), "chunks are removed once the file is there");
+    served_rightly(&runtime, &bucket, [name, list]);
+    std::fs::write(stage.file(), runtime.block_on(bucket.read(name)).unwrap()).unwrap();
     let e = Evidence::of(&stage.file()).unwrap();
     checks::container_of(&stage.file(), &e);
     assert!((5.0..12.0).contains(&e.probe.duration), "{} s of about 6", e.probe.duration);
     assert_eq!(checks::jumps(&e, 1000.0).len(), 1, "one pause");
     assert!(!gateway.data().join("tasks.db").exists(), "nothing of it is on this machine");
     gateway.end();
+}
+
+/// What a web server in front of the bucket says of each object, and that there is none but these, one more, and segments.
+fn served_rightly(runtime: &tokio::runtime::Runtime, bucket: &Bucket, [name, list]: [&str; 2]) {
+    let mut segments = 0;
+    for key in runtime.block_on(bucket.keys()).iter().filter(|k| *k != "class/7b/algebra.mp4") {
+        let found = bucket.client.head_object().bucket(&bucket.name).key(key).send();
+        let found = runtime.block_on(found).unwrap();
+        let expected = match key {
+            k if k == name => ("video/mp4", None),
+            k if k == list => ("application/vnd.apple.mpegurl", Some("public, max-age=3600")),
+            k if k.starts_with("class/7b/segments-") => ("video/mp4", Some("public, max-age=31536000, immutable")),
+            other => panic!("{other} should not be there"),
+        };
+        assert_eq!((found.content_type().unwrap(), found.cache_control()), expected, "{key}");
+        segments += usize::from(key.contains("segments-"));
+    }
+    assert!(segments > 2, "an init segment and two others");
 }
 
 #[test]

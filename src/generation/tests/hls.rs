@@ -14,7 +14,7 @@ use crate::task::status::Status;
 
 const KEY: Key = Key(*b"0123456789abcdef");
 
-fn order(muxer: Muxer, encrypted: bool) -> Order {
+pub fn order(muxer: Muxer, encrypted: bool) -> Order {
     let auth_url = "https://example.com/key".into();
     let encryption = encrypted.then_some(Encryption { key: KEY, iv: None, auth_url });
     Order { muxer, encryption, ..Order::of("https://example.com/") }
@@ -27,7 +27,7 @@ fn playlist(world: &World) -> Playlist {
 }
 
 /// Every segment is there, and its picture begins where the one before ends. Returns the playlist.
-fn whole(world: &World) -> Playlist {
+pub fn whole(world: &World) -> Playlist {
     let (list, files) = (playlist(world), world.recordings.visible());
     let mut at = 0;
     for (n, entry) in list.entries.iter().enumerate() {

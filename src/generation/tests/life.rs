@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::delivery::mp4::validate::validate;
 use crate::generation::Recorders;
 use crate::generation::run::Command;
-use crate::platform::memory::MemoryChunkStore;
-use crate::platform::{ChunkStore, Platform, StoreError};
+use crate::platform::memory::{MemoryChunkStore, MemoryRecordings};
+use crate::platform::{ChunkStore, HeadLastObject, Mark, Place, Platform, RecordingStore, StoreError, StoreErrorKind};
 use crate::task::failure::FailureCode;
 use crate::task::order::Order;
 use crate::task::quality::GapReason;
@@ -162,6 +162,69 @@ async fn a_killed_recorder_is_followed_by_another_and_the_gap_is_listed() {
     let kept = 4.0 * SEGMENT as f64 / 48_000.0;
     assert_eq!(gap.reason, GapReason::RecorderLost);
     assert!((gap.start - kept).abs() < 0.001 && (gap.duration - (21.0 - kept)).abs() < 0.02, "{gap:?}");
+}
+
+/// A bucket in which no file can be made.
+struct Closed(MemoryRecordings);
+
+#[async_trait]
+impl RecordingStore for Closed {
+    async fn create(&self, place: &Place) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        Ok(Box::new(Unfinished(self.0.create(place).await?)))
+    }
+    async fn resume(
+        &self,
+        place: &Place,
+        states: &[String],
+        held: Bytes,
+    ) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        Ok(Box::new(Unfinished(self.0.resume(place, states, held).await?)))
+    }
+    fn url(&self, place: &Place, key: &str, domain: Option<&str>) -> String {
+        self.0.url(place, key, domain)
+    }
+}
+
+struct Unfinished(Box<dyn HeadLastObject>);
+
+#[async_trait]
+impl HeadLastObject for Unfinished {
+    fn head_alignment(&self) -> u64 {
+        self.0.head_alignment()
+    }
+    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
+        self.0.append(payload).await
+    }
+    async fn finish(self: Box<Self>, _head: Bytes, name: &str) -> Result<String, StoreError> {
+        self.0.abort().await?;
+        let source = std::io::Error::other("no");
+        Err(StoreError { op: "finish", key: name.into(), kind: StoreErrorKind::Refused, source })
+    }
+    async fn abort(self: Box<Self>) -> Result<(), StoreError> {
+        self.0.abort().await
+    }
+    fn marks(&mut self) -> Vec<Mark> {
+        self.0.marks()
+    }
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        self.0.settle().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_stay_after_a_failure_and_where_a_setting_says_so() {
+    for fails in [false, true] {
+        let world = World { keep_chunks: !fails, ..World::of(5) };
+        world.task(Order::of("https://example.com/")).await;
+        let closed = Platform { recordings: Arc::new(Closed(world.recordings.clone())), ..world.platform.clone() };
+        world.invoke(if fails { &closed } else { &world.platform }).await.unwrap();
+        let task = world.record().await;
+        assert_eq!(task.result.failure.map(|f| f.code), fails.then_some(FailureCode::UploadFailed));
+        assert_eq!(world.recordings.visible().len(), usize::from(!fails));
+        let left = world.platform.chunks.list("raw/").await.unwrap();
+        let chunks = left.iter().filter(|k| crate::task::segment::parse_chunk_key(k).is_some()).count();
+        assert_eq!(chunks, 6, "an init segment and five others: {left:?}");
+    }
 }
 
 /// Chunks on a slow network.

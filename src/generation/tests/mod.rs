@@ -7,6 +7,7 @@ mod gallery;
 mod growth;
 mod hls;
 mod life;
+mod outage;
 mod relay;
 mod schedules;
 pub mod studio;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::generation::admission::Admission;
+use crate::generation::backlog::{Bounds, Inlet, backlog};
 use crate::generation::media::{self, Media, MediaStatus};
 use crate::generation::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use crate::generation::record::{Job, Studio, Watcher};
@@ -72,6 +73,10 @@ pub struct Replay {
     pub commands: Mutex<Vec<Command>>,
     /// The world's: of media, which runs evenly, and of the system, which may be set.
     pub clocks: Option<(Arc<dyn Clock>, Arc<dyn Clock>)>,
+    /// What may wait between encoder and writer.
+    pub bounds: Bounds,
+    /// Longest time that a segment waited for room.
+    pub held_up: Mutex<Duration>,
 }
 
 /// Init segment, first segment (with the encoder's priming), and one that may follow any number of times.
@@ -86,7 +91,7 @@ fn stored() -> (Bytes, Init, [Bytes; 2]) {
 #[async_trait]
 impl Studio for Replay {
     async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
-        let (outputs, queue) = mpsc::channel(media::QUEUE);
+        let (mut outputs, queue) = backlog(self.bounds);
         let (status_sender, _status) = watch::channel(MediaStatus::default());
         let media = Media {
             chunks: job.chunks,
@@ -99,7 +104,7 @@ impl Studio for Replay {
         let writer = tokio::spawn(media::write(media, queue, status_sender));
         let generation = job.generation;
         let (init, parsed, segments) = stored();
-        outputs.send(EncoderOutput::Init(init)).await.ok();
+        outputs.send(EncoderOutput::Init(init)).await;
         let system = || (Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(SystemClock) as Arc<dyn Clock>);
         let (clock, system) = self.clocks.clone().unwrap_or_else(system);
         let page = self.pages.lock().unwrap().pop_front().unwrap_or(Page::Up(Duration::ZERO));
@@ -206,7 +211,7 @@ impl Player<'_> {
         &mut self,
         page: Page,
         mut commands: mpsc::Receiver<Command>,
-        outputs: mpsc::Sender<EncoderOutput>,
+        mut outputs: Inlet,
         parsed: &Init,
         segments: &[Bytes; 2],
     ) -> Result<Stopped, Trouble> {
@@ -230,7 +235,7 @@ impl Player<'_> {
                 command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
                     let Some(command) = command else { continue };
                     if let Some(stopped) = self.command(command) {
-                        self.flush(&mut out, &outputs, parsed, segments).await;
+                        self.flush(&mut out, &mut outputs, parsed, segments).await;
                         return Ok(stopped);
                     }
                 }
@@ -242,7 +247,7 @@ impl Player<'_> {
                     self.come_up();
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.put(&mut out, &outputs, parsed, segments).await;
+                    self.put(&mut out, &mut outputs, parsed, segments).await;
                     kept += u64::from(self.warm.is_none());
                     if let Some(at) = self.leave.filter(|at| out * SEGMENT >= *at) {
                         self.recorded = at;
@@ -255,20 +260,25 @@ impl Player<'_> {
                 }
             }
             if self.leave.is_some() && self.open.is_none() && self.warm.is_none() {
-                self.flush(&mut out, &outputs, parsed, segments).await;
+                self.flush(&mut out, &mut outputs, parsed, segments).await;
                 return Ok(Stopped::HandOver);
             }
         }
     }
 
-    async fn put(&mut self, out: &mut u64, outputs: &mpsc::Sender<EncoderOutput>, parsed: &Init, stored: &[Bytes; 2]) {
+    async fn put(&mut self, out: &mut u64, outputs: &mut Inlet, parsed: &Init, stored: &[Bytes; 2]) {
         let next = parsed.segment(stored[usize::from(*out > 0)].clone(), *out, *out * SEGMENT).unwrap();
         if let Some(stills) = self.stills.as_ref().filter(|_| *out * SEGMENT >= self.still_due) {
             let still = Still { recorded: *out * SEGMENT, real: true, size: SIZE, i420: shown(self.generation, *out) };
             let _ = stills.out.try_send(still);
             self.still_due = (*out * SEGMENT / stills.every + 1) * stills.every;
         }
-        outputs.send(EncoderOutput::Segment(next)).await.ok();
+        let since = Instant::now();
+        outputs.send(EncoderOutput::Segment(next)).await;
+        {
+            let mut held_up = self.studio.held_up.lock().unwrap();
+            *held_up = held_up.max(since.elapsed());
+        }
         *out += 1;
         if self.warm.is_none() {
             let frames = Quality { frames_delivered: (*out * SEGMENT - self.first) / SEGMENT, ..Quality::default() };
@@ -280,13 +290,7 @@ impl Player<'_> {
     }
 
     /// The encoder lets out what is whole; what is not is forgotten here.
-    async fn flush(
-        &mut self,
-        out: &mut u64,
-        outputs: &mpsc::Sender<EncoderOutput>,
-        parsed: &Init,
-        stored: &[Bytes; 2],
-    ) {
+    async fn flush(&mut self, out: &mut u64, outputs: &mut Inlet, parsed: &Init, stored: &[Bytes; 2]) {
         let whole = self.position() / SEGMENT;
         while *out < whole {
             self.put(out, outputs, parsed, stored).await;

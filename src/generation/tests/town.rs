@@ -12,10 +12,9 @@ use tokio::task::JoinSet;
 
 use super::life::length;
 use super::studio::{Page, SEGMENT};
-use super::world::{TASK, World};
+use super::world::{TASK, World, patient};
 use crate::generation::{Invocation, Recorders};
 use crate::platform::faults::{Faults, Plan};
-use crate::platform::retry::Retrying;
 use crate::platform::{Continuation, Platform, RecorderEvent, StoreError, StoreErrorKind};
 use crate::task::order::Order;
 use crate::task::quality::Gap;
@@ -94,15 +93,13 @@ impl Town {
     }
 
     /// Its stores fail by a plan, and are tried again as the real ones are.
-    pub fn with_faults(mut self, plan: Plan) -> Self {
-        let platform = Faults::new(plan).around(self.world.platform.clone());
-        self.platform = Platform {
-            tasks: Arc::new(Retrying::new(platform.tasks, &platform.retries)),
-            chunks: Arc::new(Retrying::new(platform.chunks, &platform.retries)),
-            recordings: Arc::new(Retrying::new(platform.recordings, &platform.retries)),
-            continuation: Arc::new(Retrying::new(platform.continuation, &platform.retries)),
-            ..platform
-        };
+    pub fn with_faults(self, plan: Plan) -> Self {
+        self.failing(&Faults::new(plan))
+    }
+
+    /// The same for whoever counts them.
+    pub fn failing(mut self, faults: &Arc<Faults>) -> Self {
+        self.platform = patient(faults.around(self.world.platform.clone()));
         self.faulty = true;
         self
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::delivery::vod::{Asset, Certificate, Grant, VodError};
 use crate::generation::{Invocation, Recorders, Vod, VodService};
 use crate::platform::memory::MemoryRecordings;
-use crate::platform::{HeadLastObject, LentStore, Loan, Place, RecorderEvent, RecordingStore, StoreError};
+use crate::platform::{HeadLastObject, LentStore, Loan, Place, Platform, RecorderEvent, RecordingStore, StoreError};
 use crate::task::failure::FailureCode;
 use crate::task::order::{Order, VodOrder};
 use crate::task::status::Status;
@@ -18,7 +18,7 @@ use super::world::{TASK, World};
 
 /// A service that remembers what it was asked; a commit takes 20 s.
 #[derive(Default)]
-struct Service {
+pub struct Service {
     asked: Mutex<Vec<String>>,
     /// Until when leave to upload is good, unix seconds.
     expires: AtomicU64,
@@ -64,19 +64,28 @@ impl LentStore for Uploads {
     }
 }
 
-fn order(bucket_too: bool) -> Order {
+pub fn order(bucket_too: bool) -> Order {
     let vod = Some(VodOrder { bucket_too, ..VodOrder::default() });
     Order { vod, ..Order::of("https://example.com/") }
 }
 
 async fn invoke(world: &World, service: &Arc<Service>, uploads: &MemoryRecordings) -> Result<(), String> {
+    invoke_on(world, &world.platform, service, uploads).await
+}
+
+pub async fn invoke_on(
+    world: &World,
+    platform: &Platform,
+    service: &Arc<Service>,
+    uploads: &MemoryRecordings,
+) -> Result<(), String> {
     let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(Uploads(uploads.clone())) };
     let invocation = Invocation::new("invocation", Some(Duration::from_secs(900)));
     let event = RecorderEvent { task: TASK.into(), generation: None };
-    world.runner(&world.platform).with_vod(Some(vod)).record(&event, &invocation).await.map(drop)
+    world.runner(platform).with_vod(Some(vod)).record(&event, &invocation).await.map(drop)
 }
 
-fn service(refuses: bool) -> Arc<Service> {
+pub fn service(refuses: bool) -> Arc<Service> {
     Arc::new(Service { expires: AtomicU64::new(4_000_000_000), refuses, ..Service::default() })
 }
 

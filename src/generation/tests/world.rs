@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::generation::{Announcer, Invocation, Recorders, RunnerConfig, TaskRunner, Tools, Unheard, change};
 use crate::platform::memory::{MemoryChunkStore, MemoryContinuation, MemoryRecordings, MemoryTaskStore};
+use crate::platform::retry::Retrying;
 use crate::platform::{Clock, Created, Platform, RecorderEvent};
 use crate::task::calls::Call;
 use crate::task::order::Order;
@@ -71,6 +72,21 @@ pub struct World {
     pub announcer: Arc<Listener>,
     /// By how much the clock of the system was set, ms. That of the media is not.
     pub set: Arc<AtomicI64>,
+    /// The setting.
+    pub keep_chunks: bool,
+}
+
+/// A platform whose calls are tried again, as the real one's are.
+pub fn patient(platform: Platform) -> Platform {
+    let retries = &platform.retries;
+    Platform {
+        tasks: Arc::new(Retrying::new(platform.tasks, retries)),
+        chunks: Arc::new(Retrying::new(platform.chunks, retries)),
+        recordings: Arc::new(Retrying::new(platform.recordings, retries)),
+        public: Arc::new(Retrying::new(platform.public, retries)),
+        continuation: Arc::new(Retrying::new(platform.continuation, retries)),
+        ..platform
+    }
 }
 
 pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
@@ -95,7 +111,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(RuntimeClock(begun, Arc::default()));
         let clocks = Some((clock, Arc::clone(&platform.clock)));
         let studio = Arc::new(Replay { segments, clocks, ..Replay::default() });
-        Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default(), set }
+        Self { platform, chunks, recordings, continuation, studio, announcer: Arc::default(), set, keep_chunks: false }
     }
 
     /// A stored task that nobody works on yet.
@@ -111,7 +127,7 @@ impl World {
         let config = RunnerConfig {
             tools,
             allow_addresses: Vec::new(),
-            keep_chunks: false,
+            keep_chunks: self.keep_chunks,
             hand_over_lead: None,
             memory_mb: Some(2048),
             metrics: false,

@@ -46,6 +46,13 @@ impl Server {
         self.keeper.id()
     }
 
+    /// The server itself.
+    pub fn process(&self) -> u32 {
+        let keeper = self.keeper.id();
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        children.split_whitespace().next().expect("it runs").parse().unwrap()
+    }
+
     /// Ends it now.
     pub fn end(mut self) {
         drop(self.keeper.stdin.take());

@@ -81,6 +81,11 @@ impl Bucket {
     }
 }
 
+/// The server's process.
+pub fn process() -> u32 {
+    SERVER.get_or_init(run).process()
+}
+
 async fn client(endpoint: &str) -> Client {
     Client::from_conf(Builder::from(&config(endpoint, SECRET).await).force_path_style(true).build())
 }
