@@ -110,6 +110,8 @@ fn a_page_that_uses_up_memory_and_then_leads_to_the_runtime_interface_is_recorde
     let e = outcome.good();
     checks::container(&outcome, &e);
     checks::memory(&outcome);
+    let seen: Vec<_> = e.coded().iter().map(|(_, code)| code.stage).collect();
+    assert!(seen.first() == Some(&1) && seen.last() == Some(&2), "both times the page was there: {seen:?}");
     let gaps = outcome.list("/Quality/Gaps");
     assert!(gaps.len() == 1 && gaps[0]["Reason"] == "PageCrash", "{gaps:?}");
     assert_eq!(neighbour.visits(), 0, "somebody got to {}", neighbour.address);

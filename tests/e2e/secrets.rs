@@ -9,8 +9,12 @@ use crate::gateway::{Gateway, request};
 use crate::run::Stage;
 use crate::service::heard;
 use crate::vod::settings;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// Recording and delivery on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PAGE_TOKEN: &str = "page-token-5e1c";
 const CALLBACK_TOKEN: &str = "callback-token-5e2c";
@@ -37,15 +41,8 @@ fn secrets(vod: &VodServer) -> Vec<String> {
     all
 }
 
-#[test]
-fn no_secret_is_in_any_log_line_or_message() {
-    let stage = Stage::new();
-    let runtime = runtime();
-    let mishaps = Mishaps { ended: 1, refusal: Some("FailedOperation.ClassLevelLimitExceeded"), ..Mishaps::default() };
-    let (vod, bucket, tables) = runtime.block_on(async {
-        (VodServer::new(Bucket::new().await, mishaps).await, Bucket::new().await, Tables::new().await)
-    });
-    let mut env = settings(&vod);
+/// Every store and service there is, each with keys of its own, and the most talkative log.
+fn environment(vod: &VodServer, bucket: &Bucket, tables: &Tables) -> Vec<(String, String)> {
     let more = [
         ("PANOREC_LOG", "trace"),
         ("PANOREC_WEBHOOK_SECRET", WEBHOOK),
@@ -57,60 +54,96 @@ fn no_secret_is_in_any_log_line_or_message() {
         ("AWS_ACCESS_KEY_ID", KEY),
         ("AWS_SECRET_ACCESS_KEY", SECRET),
     ];
-    env.extend(more.map(|(name, value)| (name.to_string(), value.to_string())));
-    let gateway = Gateway::start(&stage, &["--token", CALLER_TOKEN], &env);
-    let bearer = format!("authorization: Bearer {CALLER_TOKEN}");
-    let mut said = Vec::new();
-    let mut act = |action: &str, data: serde_json::Value| {
+    let more = more.map(|(name, value)| (name.to_string(), value.to_string()));
+    settings(vod).into_iter().chain(more).collect()
+}
+
+/// Orders that are refused: what is nearly a secret is one.
+fn typos(order: &Value) -> Vec<Value> {
+    let changes = [
+        ("/RecordURL", format!("ftp://example.com/?token={PAGE_TOKEN}")),
+        ("/CallbackURL", format!("http://u:{CALLBACK_TOKEN}@example.com/")),
+        ("/Output/Video/EncryptKey", TYPO.to_string()),
+        ("/Output/Video/AuthUrl", format!("keys.example.com/{AUTH_TOKEN}")),
+    ];
+    let changed = changes.map(|(pointer, value)| {
+        let mut order = order.clone();
+        *order.pointer_mut(pointer).unwrap() = value.into();
+        order
+    });
+    changed.into()
+}
+
+/// A caller that remembers what it was told.
+struct Caller<'a> {
+    gateway: &'a Gateway<'a>,
+    told: Vec<String>,
+}
+
+impl Caller<'_> {
+    fn act(&mut self, action: &str, data: &Value) -> Value {
         let body = json!({"Action": action, "Data": data}).to_string();
-        let answer = request(&gateway.address, "POST", "/record", &[&bearer], body.as_bytes());
-        said.push(String::from_utf8(answer.body.clone()).unwrap());
+        let bearer = format!("authorization: Bearer {CALLER_TOKEN}");
+        let answer = request(&self.gateway.address, "POST", "/record", &[&bearer], body.as_bytes());
+        self.told.push(String::from_utf8(answer.body.clone()).unwrap());
         answer.json()
-    };
+    }
+
+    fn start(&mut self, order: &Value) -> String {
+        self.act("Start", order)["TaskID"].as_str().unwrap().to_string()
+    }
+
+    /// Waits for a task's end. Returns the result.
+    fn result(&mut self, task: &str) -> Value {
+        let since = Instant::now();
+        loop {
+            let now = self.act("Describe", &json!({"TaskID": task}));
+            if now["Status"] == "finished" {
+                return now["Result"].clone();
+            }
+            assert!(since.elapsed() < PATIENCE, "never finished: {now}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_in_any_log_line_or_message() {
+    let stage = Stage::new();
+    let runtime = runtime();
+    let mishaps = Mishaps { ended: 1, refusal: Some("FailedOperation.ClassLevelLimitExceeded"), ..Mishaps::default() };
+    let (vod, bucket, tables) = runtime.block_on(async {
+        (VodServer::new(Bucket::new().await, mishaps).await, Bucket::new().await, Tables::new().await)
+    });
+    let gateway = Gateway::start(&stage, &["--token", CALLER_TOKEN], &environment(&vod, &bucket, &tables));
+    let mut caller = Caller { gateway: &gateway, told: Vec::new() };
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let callback = format!("http://{}/done?token={CALLBACK_TOKEN}", server.local_addr().unwrap());
-    let told = thread::spawn(move || ["503 Service Unavailable", "204 No Content"].map(|a| heard(&server, a)));
+    let called = thread::spawn(move || heard(&server, "204 No Content").1.to_string());
     let page = stage.server.url(&format!("clock.html?token={PAGE_TOKEN}"));
     let auth = format!("https://keys.example.com/key?token={AUTH_TOKEN}");
     let video = json!({"Muxer": "mp4,hls", "EncryptKey": ENCRYPT[0], "AuthUrl": auth});
     let output = json!({"Cos": {"TargetName": "lesson"}, "Vod": {}, "Video": video});
     let order = json!({"RecordURL": page, "MaxDurationLimit": 1, "CallbackURL": callback, "Output": output});
-    // Orders that are refused, too: what is nearly a secret is one.
-    for (pointer, value) in [
-        ("/RecordURL", format!("ftp://example.com/?token={PAGE_TOKEN}")),
-        ("/CallbackURL", format!("http://u:{CALLBACK_TOKEN}@example.com/")),
-        ("/Output/Video/EncryptKey", TYPO.to_string()),
-        ("/Output/Video/AuthUrl", format!("keys.example.com/{AUTH_TOKEN}")),
-    ] {
-        let mut bad = order.clone();
-        *bad.pointer_mut(pointer).unwrap() = value.into();
-        assert_eq!(act("Start", bad)["ErrorCode"], "InvalidParam");
+    for typo in typos(&order) {
+        assert_eq!(caller.act("Start", &typo)["ErrorCode"], "InvalidParam");
     }
-    let missing = stage.server.url(&format!("status/500?token={PAGE_TOKEN}"));
-    let failing = act("Start", json!({"RecordURL": missing}))["TaskID"].as_str().unwrap().to_string();
-    let task = act("Start", order)["TaskID"].as_str().unwrap().to_string();
-    let mut finished = |task: &str| loop {
-        let now = act("Describe", json!({"TaskID": task}));
-        if now["Status"] == "finished" {
-            return now["Result"].clone();
-        }
-        thread::sleep(std::time::Duration::from_millis(50));
-    };
-    assert_eq!(finished(&failing)["ErrorCode"], "InternalErr");
-    let result = finished(&task);
+    let broken = json!({"RecordURL": stage.server.url(&format!("status/500?token={PAGE_TOKEN}"))});
+    let (broken, task) = (caller.start(&broken), caller.start(&order));
+    assert_eq!(caller.result(&broken)["ErrorCode"], "InternalErr");
+    let result = caller.result(&task);
     assert_eq!(result["ErrorCode"], "VodFailed", "{result}");
     let message = result["ErrorMessage"].as_str().unwrap();
     assert!(message.starts_with("FailedOperation.ClassLevelLimitExceeded: not this one"), "{message}");
     assert_eq!(result["Videos"].as_array().unwrap().len(), 2, "the bucket has its own: {result}");
-    act("List", json!({}));
-    let calls = told.join().unwrap().map(|(_, body)| body.to_string());
+    caller.act("List", &json!({}));
+    let called = called.join().unwrap();
     let log = gateway.log();
     // It was talkative, and of all of this.
-    for word in ["DEBUG", "task taken", "child reaped", "not delivered to the VOD service", "callback", "refused"] {
+    for word in ["DEBUG", "task taken", "child reaped", "not delivered to the VOD service", "refused"] {
         assert!(log.contains(word), "`{word}` is not in the log");
     }
-    let places = [("the log", log), ("an answer", said.join("\n")), ("a callback", calls.join("\n"))];
-    for (place, text) in &places {
+    for (place, text) in [("the log", log), ("an answer", caller.told.join("\n")), ("a call", called)] {
         for secret in secrets(&vod) {
             let line = text.lines().find(|line| line.contains(&secret));
             assert_eq!(line, None, "`{secret}` is in {place}");

@@ -178,13 +178,19 @@ async fn leave_that_ends_in_mid_upload_is_asked_for_again_and_not_without_end() 
         invoke_with(&world, &service, Uploads(uploads.clone(), Mutex::new(short))).await.unwrap();
         let (task, asked) = (world.record().await, service.asked.lock().unwrap().clone());
         let applied = asked.iter().filter(|call| call.starts_with("apply")).count();
-        assert_eq!((task.status, applied, asked.len()), (Status::Finished, if good { 3 } else { 5 }, if good { 4 } else { 5 }));
+        assert_eq!(
+            (task.status, applied, asked.len()),
+            (Status::Finished, if good { 3 } else { 5 }, if good { 4 } else { 5 })
+        );
         assert_eq!(uploads.visible().len(), usize::from(good));
         match task.result.failure {
             None => assert!(good),
             Some(failure) => {
                 assert!(!good && failure.code == FailureCode::VodFailed, "{failure:?}");
-                assert!(failure.message.starts_with("upload a part of `vod/lesson.mp4` failed: ExpiredToken"), "{failure:?}");
+                assert!(
+                    failure.message.starts_with("upload a part of `vod/lesson.mp4` failed: ExpiredToken"),
+                    "{failure:?}"
+                );
                 assert_eq!(world.platform.chunks.list("").await.unwrap().len(), 4, "what was recorded is kept");
             }
         }

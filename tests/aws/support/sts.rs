@@ -67,7 +67,8 @@ fn signed(host: &str, query: &str, now: jiff::Timestamp) -> String {
     let parts = [day.as_str(), REGION, "sts", "aws4_request"];
     let key = parts.iter().fold(format!("AWS4{SECRET}").into_bytes(), |key, part| mac(&key, part));
     let signature = hex(&mac(&key, &format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{request}")));
-    let authorization = format!("AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={NAMES}, Signature={signature}");
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={NAMES}, Signature={signature}");
     format!("{}authorization: {authorization}\r\n", headers.replace('\n', "\r\n"))
 }
 

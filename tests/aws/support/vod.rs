@@ -112,7 +112,8 @@ impl Shared {
         if let Some(code) = self.mishaps.lock().unwrap_or_else(PoisonError::into_inner).refusal {
             return refused(code, "not this one");
         }
-        let session = body["VodSessionKey"].as_str().and_then(|key| key.strip_prefix("session-")?.parse::<usize>().ok());
+        let session =
+            body["VodSessionKey"].as_str().and_then(|key| key.strip_prefix("session-")?.parse::<usize>().ok());
         let Some(nth) = session else { return refused("InvalidParameterValue.VodSessionKey", "unknown") };
         if self.bucket.read(&path(nth)).await.is_none() {
             return refused("FailedOperation.UploadIncomplete", "no file");

@@ -51,7 +51,11 @@ impl Limits {
     /// A command that enters the groups, if there are any, and then is `program`.
     pub fn enter(limits: Option<&Self>, program: &Path) -> Command {
         let mut command = Command::new("bash");
-        command.args(["-c", "while [[ $1 != -- ]]; do echo $$ >\"$1\" || exit; shift; done; shift; exec \"$@\"", "enter"]);
+        command.args([
+            "-c",
+            "while [[ $1 != -- ]]; do echo $$ >\"$1\" || exit; shift; done; shift; exec \"$@\"",
+            "enter",
+        ]);
         command.args(limits.into_iter().flat_map(Self::doors)).arg("--").arg(program);
         command
     }
