@@ -16,7 +16,8 @@ pub const FFMPEG: &str = "PANOREC_FFMPEG";
 /// How Chromium's processes come about, where Lambda refuses some ways: `zygote`, `in-process-gpu`, `single-process`, or
 /// `auto` for the first of them that draws a frame. Default: `auto` as a function, `zygote` elsewhere.
 pub const LAUNCH: &str = "PANOREC_LAUNCH";
-/// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`; `info` as a function.
+/// What is logged, in the syntax of `tracing_subscriber`'s filter directives. Default: `warn`; `info` as a function. Of
+/// libraries never more than warnings.
 pub const LOG: &str = "PANOREC_LOG";
 /// DynamoDB table of the task records. Default: SQLite in the data directory.
 pub const TABLE: &str = "PANOREC_TABLE";
@@ -138,8 +139,7 @@ fn read_launch(text: Option<&str>, words: &[&'static str]) -> Result<Option<&'st
 
 /// What is logged; `default` is a level.
 pub fn log_filter(default: &str) -> String {
-    // chromiumoxide reports every event that its protocol version does not know.
-    given(LOG).map_or_else(|| format!("{default},chromiumoxide=off"), |v| v.to_string_lossy().into_owned())
+    given(LOG).map_or_else(|| default.to_owned(), |v| v.to_string_lossy().into_owned())
 }
 
 /// Whether the platform started this process as a function.

@@ -2,7 +2,11 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::generation::Progress;
 
@@ -11,10 +15,17 @@ pub fn init_log(default: &str, lines: bool) {
     let filter = EnvFilter::try_new(crate::config::log_filter(default)).unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let _ = if lines && !stderr().is_terminal() {
-        log.json().flatten_event(true).try_init()
+        log.json().flatten_event(true).finish().with(filter_fn(is_discreet)).try_init()
     } else {
-        log.with_ansi(stderr().is_terminal()).try_init()
+        log.with_ansi(stderr().is_terminal()).finish().with(filter_fn(is_discreet)).try_init()
     };
+}
+
+/// Whether an event can hold no secret. Ours do not; libraries write down whole requests, with tokens, keys and what is in a
+/// task, and the one for CDP each message that it does not know, with the page's address.
+fn is_discreet(event: &Metadata<'_>) -> bool {
+    let of = |name: &str| event.target().split("::").next() == Some(name);
+    of(env!("CARGO_CRATE_NAME")) || (*event.level() <= Level::WARN && !of("chromiumoxide"))
 }
 
 /// A line that is written over, on a terminal; nothing elsewhere.

@@ -45,7 +45,10 @@ pub async fn assemble(
             Ok(Saved { key, duration: seconds(recovery.recorded()), size })
         }
         Err(error) => {
-            target.abort().await?;
+            // What ended the upload may well forbid to tidy up, too; it is the reason.
+            if let Err(left) = target.abort().await {
+                tracing::warn!(error = %super::chain(&left), "an unfinished upload is left behind");
+            }
             Err(error)
         }
     }

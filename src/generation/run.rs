@@ -320,6 +320,8 @@ impl<'a> Run<'a> {
             let wall = if self.paused { None } else { Some(self.capture.open()) };
             let ahead = wall.map_or(0, |w| w.saturating_sub(self.capture.clock().now()) * 1000 / SAMPLE_RATE);
             self.timings.first_frame_ms = self.started.elapsed().as_millis() as u64 + ahead;
+            let Timings { launch_ms, load_ms, first_frame_ms, .. } = self.timings;
+            tracing::info!(launch_ms, load_ms, first_frame_ms, "recording begins");
             self.report();
         }
     }

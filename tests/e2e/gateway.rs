@@ -150,6 +150,11 @@ impl<'a> Gateway<'a> {
         Self { watch: Watch::start(child.id(), &stage.out()), stage, child, client, env: env.to_vec() }
     }
 
+    /// What it and its recorders have logged, if they were asked to in this way.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_of(self.stage)).unwrap_or_default()
+    }
+
     /// Kills it without warning, as the system does when memory is out, and starts another on the same address.
     pub fn restart(&mut self, args: &[&str]) {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
@@ -229,7 +234,18 @@ impl Drop for Gateway<'_> {
     }
 }
 
+/// What `PANOREC_LOG` is set for is kept.
+const LOG: &str = "PANOREC_LOG";
+
+fn log_of(stage: &Stage) -> PathBuf {
+    stage.out().join("log")
+}
+
 fn serve(stage: &Stage, listen: &str, args: &[&str], env: &[(String, String)]) -> (Child, String) {
+    let log = match env.iter().any(|(name, _)| name == LOG) {
+        true => std::fs::File::options().create(true).append(true).open(log_of(stage)).unwrap().into(),
+        false => Stdio::inherit(),
+    };
     #[allow(clippy::disallowed_methods, reason = "the tests start panorec themselves and watch what it leaves")]
     let mut child = Command::new(env!("CARGO_BIN_EXE_panorec"))
         .args(["serve", "--listen", listen, "--allow-address", "127.0.0.0/8", "--data"])
@@ -241,6 +257,7 @@ fn serve(stage: &Stage, listen: &str, args: &[&str], env: &[(String, String)]) -
         .envs(env.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut line = String::new();

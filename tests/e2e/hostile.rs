@@ -2,14 +2,19 @@
 //! nobody allowed: it stands for Lambda's runtime interface, the metadata address, and whatever else is near a recorder.
 
 use crate::checks;
+use crate::jail::limits::Limits;
 use crate::run::Stage;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// The pages' server may be reached; its neighbour may not.
 const ALLOWED: [&str; 2] = ["--allow-address", "127.0.0.1/32"];
+
+/// The metadata address as the guard says it, and how many attacks lead there that are connections of their own.
+const METADATA: [(&str, usize); 2] = [("169.254.169.254", 4), ("fd00:ec2::254", 3)];
 
 /// Somebody near, who counts who comes.
 struct Neighbour {
@@ -51,7 +56,7 @@ fn a_hostile_page_reaches_nothing_and_is_recorded() {
     let url = format!("{}#{}", stage.server.url("hostile.html"), neighbour.address);
     let args = [&ALLOWED[..], &["--duration", "6s"]].concat();
     // Its end also sees that no process and no downloaded file is left.
-    let outcome = stage.record_url(&url, &stage.file(), &args).end();
+    let outcome = stage.command(&url, &stage.file(), &args, &[("PANOREC_LOG", "panorec=debug")]).end();
     let notes: Vec<String> = stage.server.notes().into_iter().map(|(_, text)| text).collect();
     let attacks = attacks();
     let untried: Vec<_> = attacks.iter().filter(|name| !notes.contains(&format!("tried-{name}"))).collect();
@@ -59,6 +64,11 @@ fn a_hostile_page_reaches_nothing_and_is_recorded() {
     let caught: Vec<_> = notes.iter().filter(|text| text.starts_with("caught")).collect();
     assert!(caught.is_empty(), "{caught:?}");
     assert_eq!(neighbour.visits(), 0, "somebody got to {}", neighbour.address);
+    // Nobody answers there, here: that the guard refused it is to be seen in what it says.
+    for (host, times) in METADATA {
+        let refusals = outcome.err.lines().filter(|l| l.contains("refused to the page") && l.contains(host)).count();
+        assert!(refusals >= times, "{host} was refused {refusals} times, not {times}:\n{}", outcome.err);
+    }
     let e = outcome.good();
     checks::container(&outcome, &e);
     checks::lasts(&e, 6.0);
@@ -78,4 +88,31 @@ fn a_page_that_leads_elsewhere_is_not_followed() {
     let outcome = stage.record_url(&url, &stage.file(), &ALLOWED).end();
     outcome.failed(&["127.0.0.2", "--allow-address"]);
     assert_eq!((neighbour.visits(), outcome.file.exists()), (0, false));
+}
+
+/// What the page does when it is loaded again, and what comes of it.
+const LED_ELSEWHERE: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_page_that_uses_up_memory_and_then_leads_to_the_runtime_interface_is_recorded_to_the_end() {
+    let stage = Stage::new();
+    let neighbour = Neighbour::new();
+    let limits = Limits::memory();
+    if limits.is_none() {
+        println!("control groups cannot be made here: memory is what V8 allows");
+    }
+    let url = format!("{}#{}", stage.server.url("bomb.html"), neighbour.address);
+    let mut recording = stage.limited(limits.as_ref(), &url, &ALLOWED);
+    recording.until(|r| r.asked("count/bomb") >= 2, "the page is loaded again");
+    thread::sleep(LED_ELSEWHERE);
+    recording.interrupt();
+    let outcome = recording.end();
+    let e = outcome.good();
+    checks::container(&outcome, &e);
+    checks::memory(&outcome);
+    let seen: Vec<_> = e.coded().iter().map(|(_, code)| code.stage).collect();
+    assert!(seen.first() == Some(&1) && seen.last() == Some(&2), "both times the page was there: {seen:?}");
+    let gaps = outcome.list("/Quality/Gaps");
+    assert!(gaps.len() == 1 && gaps[0]["Reason"] == "PageCrash", "{gaps:?}");
+    assert_eq!(neighbour.visits(), 0, "somebody got to {}", neighbour.address);
 }

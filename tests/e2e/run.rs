@@ -1,5 +1,6 @@
 //! Runs the real binary as a user would, within a time limit, and sees what it leaves behind.
 
+use crate::jail::limits::Limits;
 use crate::judge::Evidence;
 use crate::judge::tools::tool;
 use crate::media;
@@ -99,7 +100,23 @@ impl Stage {
     /// The same with more environment.
     pub fn command<'a>(&'a self, url: &str, file: &Path, args: &[&str], env: &[(&str, &str)]) -> Recording<'a> {
         #[allow(clippy::disallowed_methods, reason = "the tests start panorec themselves and watch what it leaves")]
-        let child = Command::new(env!("CARGO_BIN_EXE_panorec"))
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_panorec")), url, file, args, env)
+    }
+
+    /// A recording of any address with a small function's memory, where this machine lets a test limit it.
+    pub fn limited<'a>(&'a self, limits: Option<&Limits>, url: &str, args: &[&str]) -> Recording<'a> {
+        self.spawn(Limits::enter(limits, Path::new(env!("CARGO_BIN_EXE_panorec"))), url, &self.file(), args, &[])
+    }
+
+    fn spawn<'a>(
+        &'a self,
+        mut panorec: Command,
+        url: &str,
+        file: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Recording<'a> {
+        let child = panorec
             .args(["record", url, "--output"])
             .arg(file)
             .arg("--json")

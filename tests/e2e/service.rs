@@ -204,7 +204,7 @@ fn the_result_is_announced_until_it_is_taken() {
 }
 
 /// Takes one request and answers it. Returns its head and body.
-fn heard(server: &std::net::TcpListener, answer: &str) -> (String, serde_json::Value) {
+pub fn heard(server: &std::net::TcpListener, answer: &str) -> (String, serde_json::Value) {
     use std::io::{Read, Write};
     let (mut stream, _) = server.accept().unwrap();
     let mut text = Vec::new();

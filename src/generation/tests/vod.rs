@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::delivery::vod::{Asset, Certificate, Grant, VodError};
 use crate::generation::{Invocation, Recorders, Vod, VodService};
 use crate::platform::memory::MemoryRecordings;
-use crate::platform::{HeadLastObject, LentStore, Loan, Place, Platform, RecorderEvent, RecordingStore, StoreError};
+use crate::platform::{
+    HeadLastObject, LentStore, Loan, Mark, Place, Platform, RecorderEvent, RecordingStore, StoreError, StoreErrorKind,
+};
 use crate::task::failure::FailureCode;
 use crate::task::order::{Order, VodOrder};
 use crate::task::status::Status;
@@ -54,13 +57,58 @@ impl VodService for Service {
     }
 }
 
-struct Uploads(MemoryRecordings);
+/// A store whose leave to put ends in the middle of the first so many uploads.
+struct Uploads(MemoryRecordings, Mutex<u32>);
 
 #[async_trait]
 impl LentStore for Uploads {
     async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
         let (dir, name) = loan.key.rsplit_once('/').unwrap();
-        self.0.create(&Place { dir: dir.into(), name: Some(name.into()), ..Place::default() }).await
+        let place = Place { dir: dir.into(), name: Some(name.into()), ..Place::default() };
+        let object = self.0.create(&place).await?;
+        let mut short = self.1.lock().unwrap();
+        Ok(if *short > 0 {
+            *short -= 1;
+            Box::new(Short(object, 2))
+        } else {
+            object
+        })
+    }
+}
+
+/// Takes so many pieces; then nothing is permitted, tidying up neither.
+struct Short(Box<dyn HeadLastObject>, u32);
+
+fn ended() -> StoreError {
+    let source = std::io::Error::other("ExpiredToken: the token has ended");
+    StoreError { op: "upload a part of", key: "vod/lesson.mp4".into(), kind: StoreErrorKind::Refused, source }
+}
+
+#[async_trait]
+impl HeadLastObject for Short {
+    fn head_alignment(&self) -> u64 {
+        self.0.head_alignment()
+    }
+
+    async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
+        self.1 = self.1.checked_sub(1).ok_or_else(ended)?;
+        self.0.append(payload).await
+    }
+
+    async fn finish(self: Box<Self>, _head: Bytes, _name: &str) -> Result<String, StoreError> {
+        Err(ended())
+    }
+
+    async fn abort(self: Box<Self>) -> Result<(), StoreError> {
+        Err(StoreError { op: "abort the upload of", ..ended() })
+    }
+
+    fn marks(&mut self) -> Vec<Mark> {
+        Vec::new()
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -79,7 +127,16 @@ pub async fn invoke_on(
     service: &Arc<Service>,
     uploads: &MemoryRecordings,
 ) -> Result<(), String> {
-    let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(Uploads(uploads.clone())) };
+    invoke_with(world, platform, service, Uploads(uploads.clone(), Mutex::default())).await
+}
+
+async fn invoke_with(
+    world: &World,
+    platform: &Platform,
+    service: &Arc<Service>,
+    uploads: Uploads,
+) -> Result<(), String> {
+    let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(uploads) };
     let invocation = Invocation::new("invocation", Some(Duration::from_secs(900)));
     let event = RecorderEvent { task: TASK.into(), generation: None };
     world.runner(platform).with_vod(Some(vod)).record(&event, &invocation).await.map(drop)
@@ -124,6 +181,33 @@ async fn a_crash_between_upload_and_commit_is_taken_up_while_leave_to_upload_las
         }
         let task = world.record().await;
         assert_eq!((task.status, task.result.failure, task.result.videos.len()), (Status::Finished, None, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leave_that_ends_in_mid_upload_is_asked_for_again_and_not_without_end() {
+    for (short, good) in [(2, true), (9, false)] {
+        let (world, service, uploads) = (World::of(3), service(false), MemoryRecordings::default());
+        world.task(order(false)).await;
+        invoke_with(&world, &world.platform, &service, Uploads(uploads.clone(), Mutex::new(short))).await.unwrap();
+        let (task, asked) = (world.record().await, service.asked.lock().unwrap().clone());
+        let applied = asked.iter().filter(|call| call.starts_with("apply")).count();
+        assert_eq!(
+            (task.status, applied, asked.len()),
+            (Status::Finished, if good { 3 } else { 5 }, if good { 4 } else { 5 })
+        );
+        assert_eq!(uploads.visible().len(), usize::from(good));
+        match task.result.failure {
+            None => assert!(good),
+            Some(failure) => {
+                assert!(!good && failure.code == FailureCode::VodFailed, "{failure:?}");
+                assert!(
+                    failure.message.starts_with("upload a part of `vod/lesson.mp4` failed: ExpiredToken"),
+                    "{failure:?}"
+                );
+                assert_eq!(world.platform.chunks.list("").await.unwrap().len(), 4, "what was recorded is kept");
+            }
+        }
     }
 }
 

@@ -214,22 +214,25 @@ impl Browser {
         Ok((browser, received))
     }
 
-    /// Everything that must be in place before the first page.
+    /// Everything that must be in place before the first page. Sent in one go: a start waits for the slowest answer, not for
+    /// each.
     async fn prepare(&self) -> Result<(), ControlError> {
-        self.tell(EnableParams::default()).await?; // dialogs are ours to answer
-        self.tell(SetLifecycleEventsEnabledParams::new(true)).await?;
-        self.tell(AddScriptToEvaluateOnNewDocumentParams::new(script::init_script())).await?;
-        self.tell(SetFocusEmulationEnabledParams::new(true)).await?; // there is no seat to focus the window with
-        self.tell(SetInterceptFileChooserDialogParams::new(true)).await?; // opened, and seen by nobody
         let deny = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
-        self.cdp.call(None, deny, COMMAND_BOUND).await?;
-        self.cdp.call(None, SetDiscoverTargetsParams::new(true), COMMAND_BOUND).await?;
         // Other pages wait before their first script until the steward has seen to them.
         let mut attach = SetAutoAttachParams::new(true, true);
         attach.flatten = Some(true);
         let page = FilterEntry { exclude: None, r#type: Some("page".into()) };
         attach.filter = Some(TargetFilter::new(vec![page]));
-        self.cdp.call(None, attach, COMMAND_BOUND).await?;
+        tokio::try_join!(
+            self.tell(EnableParams::default()), // dialogs are ours to answer
+            self.tell(SetLifecycleEventsEnabledParams::new(true)),
+            self.tell(AddScriptToEvaluateOnNewDocumentParams::new(script::init_script())),
+            self.tell(SetFocusEmulationEnabledParams::new(true)), // there is no seat to focus the window with
+            self.tell(SetInterceptFileChooserDialogParams::new(true)), // opened, and seen by nobody
+            self.cdp.call(None, deny, COMMAND_BOUND),
+            self.cdp.call(None, SetDiscoverTargetsParams::new(true), COMMAND_BOUND),
+            self.cdp.call(None, attach, COMMAND_BOUND),
+        )?;
         Ok(())
     }
 
@@ -310,10 +313,10 @@ async fn find_page(cdp: &Cdp) -> Result<Recorded, ControlError> {
         sleep(LOOK_EVERY).await;
     };
     let attach = AttachToTargetParams { target_id: target.clone(), flatten: Some(true) };
-    let session = cdp.call(None, attach, COMMAND_BOUND).await?.session_id;
     let ask = GetWindowForTargetParams::builder().target_id(target.clone()).build();
-    let window = cdp.call(None, ask, COMMAND_BOUND).await?.window_id;
-    Ok(Recorded { target, session, window })
+    let (attached, window) =
+        tokio::try_join!(cdp.call(None, attach, COMMAND_BOUND), cdp.call(None, ask, COMMAND_BOUND))?;
+    Ok(Recorded { target, session: attached.session_id, window: window.window_id })
 }
 
 /// How the process ended, when its connection has.

@@ -5,7 +5,9 @@ pub mod lambda;
 pub mod process;
 pub mod proxy;
 pub mod s3;
+pub mod sts;
 pub mod tables;
+pub mod vod;
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::Credentials;

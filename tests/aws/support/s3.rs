@@ -9,7 +9,12 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
 use super::process::{Server, block_on, start, tool};
+use super::sts::SIGNING_KEY;
 use super::{KEY, SECRET, config};
 
 /// Everything it listens on; S3 first.
@@ -98,9 +103,15 @@ fn run() -> Server {
                 "credentials": [{{"accessKey": "{KEY}", "secretKey": "{SECRET}"}}]}}]}}"#
         );
         std::fs::write(dir.join("s3.json"), accounts).unwrap();
+        // Temporary credentials for whoever has an account.
+        let sts = json!({"tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "seaweedfs-sts",
+                         "signingKey": STANDARD.encode(SIGNING_KEY)});
+        let iam = json!({"sts": sts, "policy": {"defaultEffect": "Allow", "storeType": "memory"}});
+        std::fs::write(dir.join("iam.json"), iam.to_string()).unwrap();
         let mut command = Command::new(&weed);
         command.arg("-logtostderr=true").arg("server").arg("-s3");
         command.arg(format!("-dir={}", dir.display())).arg(format!("-s3.config={}", dir.join("s3.json").display()));
+        command.arg(format!("-s3.iam.config={}", dir.join("iam.json").display()));
         command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=200", "-master.volumeSizeLimitMB=64"]);
         // It would report home, and listen for more than S3.
         command.args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);

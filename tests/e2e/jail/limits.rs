@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Lambda gives a whole processor for 1,769 MB.
 const MEMORY_BYTES: u64 = 1024 << 20;
@@ -11,10 +12,19 @@ const CPU_PERCENT: u64 = 58;
 pub struct Limits(Vec<PathBuf>);
 
 impl Limits {
-    /// Makes them; `None` where that is not permitted.
+    /// Of memory and processor; `None` where that is not permitted.
     pub fn small() -> Option<Self> {
+        Self::new(CPU_PERCENT)
+    }
+
+    /// Of memory alone.
+    pub fn memory() -> Option<Self> {
+        Self::new(100 * std::thread::available_parallelism().map_or(1, usize::from) as u64)
+    }
+
+    fn new(cpu_percent: u64) -> Option<Self> {
         let name = format!("panorec-test-{}", std::process::id());
-        let (memory, cpu) = (MEMORY_BYTES.to_string(), (CPU_PERCENT * 1000).to_string());
+        let (memory, cpu) = (MEMORY_BYTES.to_string(), (cpu_percent * 1000).to_string());
         let root = Path::new("/sys/fs/cgroup");
         let wanted: Vec<(PathBuf, Vec<(&str, String)>)> = if root.join("cgroup.controllers").exists() {
             let both = vec![("memory.max", memory), ("cpu.max", format!("{cpu} 100000"))];
@@ -36,6 +46,18 @@ impl Limits {
             }
         }
         Some(limits)
+    }
+
+    /// A command that enters the groups, if there are any, and then is `program`.
+    pub fn enter(limits: Option<&Self>, program: &Path) -> Command {
+        let mut command = Command::new("bash");
+        command.args([
+            "-c",
+            "while [[ $1 != -- ]]; do echo $$ >\"$1\" || exit; shift; done; shift; exec \"$@\"",
+            "enter",
+        ]);
+        command.args(limits.into_iter().flat_map(Self::doors)).arg("--").arg(program);
+        command
     }
 
     /// Files that a process writes its id into to be limited.

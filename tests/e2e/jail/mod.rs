@@ -1,7 +1,7 @@
 //! The function as it is deployed, its layers beside it, behind walls like Lambda's: Lambda's own Runtime Interface Emulator
 //! runs it, an event goes in, a recording comes out.
 
-mod limits;
+pub mod limits;
 mod walls;
 
 use crate::checks;
