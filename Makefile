@@ -52,7 +52,8 @@ test: setup ## format, lints, documentation, then unit, integration and end-to-e
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items --lib --examples
-	$(CARGO) test --release --locked --tests
+	$(CARGO) test --release --locked --tests --no-run
+	@CARGO="$(CARGO)" scripts/run-tests.sh
 
 # Without a sanitizer cargo-fuzz works with the toolchain that is there: what is fuzzed has no unsafe code of its own.
 FUZZ_SECONDS ?= 60

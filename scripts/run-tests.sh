@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs the tests, which have been built. Those end to end wait for recordings most of the time; the others compute beside
+# them, at a lower priority, and are shown when both are over.
+set -u -m
+cd "$(dirname "$0")/.."
+readonly TEST=("${CARGO:-cargo}" test --release --locked)
+said=$(mktemp)
+
+nice -n 10 "${TEST[@]}" --no-fail-fast --lib --test aws --test delivery --test integration >"$said" 2>&1 &
+others=$!
+# A group of its own (-m), so that whatever ends this script ends them all.
+trap 'kill -- "-$others" 2>/dev/null; rm -f "$said"' EXIT
+
+"${TEST[@]}" --test e2e
+e2e=$?
+((e2e < 128)) || exit "$e2e" # interrupted
+wait "$others"
+rest=$?
+cat "$said"
+exit $((e2e ? e2e : rest))
