@@ -26,6 +26,8 @@ const SEGMENT: u64 = 102_400;
 /// Most that may be read back at the end, whatever the length: the promise.
 const READ_BACK: u64 = 16 << 20;
 const TASK: &str = "task";
+/// Between the last segments: a part needs so long on a busy machine.
+const PACE: Duration = Duration::from_millis(700);
 
 /// Chunks, and how much of them was read.
 struct Counted {
@@ -127,6 +129,10 @@ async fn recorded(material: &Material, segments: u64, end: End) -> Measured {
         let segment = material.segment(index);
         chunks.put(&chunk_key(TASK, 1, ChunkName::Segment(index)), segment.bytes.clone()).await.unwrap();
         growth.segment(&segment, index).await.unwrap();
+        // Segments come every two seconds, and what is sent meanwhile arrives.
+        if index + 3 >= segments {
+            tokio::time::sleep(PACE).await;
+        }
     }
     assert_eq!(chunks.read.load(Ordering::SeqCst), 0, "nothing is read while recording");
     // A recorder that is lost leaves it as it is.
