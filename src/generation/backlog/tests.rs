@@ -100,7 +100,7 @@ async fn a_full_disk_leaves_what_memory_holds_and_one_that_cannot_be_read_says_s
     assert_eq!((unread.kind, unread.key.as_str()), (StoreErrorKind::Refused, "segment 3"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whoever_waits_for_room_is_let_go_when_nobody_takes_any_more() {
     let (mut inlet, outlet) = backlog(Bounds { memory: 1, disk: 1, segments: 100 });
     let waits = tokio::spawn(async move {

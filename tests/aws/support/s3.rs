@@ -29,6 +29,9 @@ const PORTS: [&str; 8] = [
     "filer.port.grpc",
 ];
 
+/// Hundreds of chunks, each with a request of its own, on a busy machine.
+const TIDIED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 static SERVER: OnceLock<Server> = OnceLock::new();
 static BUCKETS: AtomicUsize = AtomicUsize::new(0);
 
@@ -66,6 +69,19 @@ impl Bucket {
     pub async fn keys(&self) -> Vec<String> {
         let listed = self.client.list_objects_v2().bucket(&self.name).send().await.unwrap();
         listed.contents().iter().map(|o| o.key().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until there are these objects and no other: what is not needed any more is removed after a task is over.
+    pub async fn until_keys(&self, keys: &[&str]) {
+        let since = std::time::Instant::now();
+        loop {
+            let there = self.keys().await;
+            if there == keys {
+                return;
+            }
+            assert!(since.elapsed() < TIDIED_WITHIN, "{there:?} instead of {keys:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// Unfinished uploads: key and numbers of the parts that are there.
@@ -112,7 +128,7 @@ fn run() -> Server {
         command.arg("-logtostderr=true").arg("server").arg("-s3");
         command.arg(format!("-dir={}", dir.display())).arg(format!("-s3.config={}", dir.join("s3.json").display()));
         command.arg(format!("-s3.iam.config={}", dir.join("iam.json").display()));
-        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=200", "-master.volumeSizeLimitMB=64"]);
+        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=400", "-master.volumeSizeLimitMB=64"]);
         // It would report home, and listen for more than S3.
         command.args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         for name in ["filer", "s3"] {
