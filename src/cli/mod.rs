@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::recording::process::{GUARD_VERB, run_guard};
+use crate::recording::process::{GUARD_VERB, keep_little_memory, run_guard};
 
 /// Records any web page, picture and sound, as a person sees and hears it.
 #[derive(Debug, Parser)]
@@ -45,6 +45,7 @@ pub fn main() -> ExitCode {
         run_guard(std::io::stdin());
         return ExitCode::SUCCESS;
     }
+    keep_little_memory();
     if crate::config::is_function() {
         terminal::init_log("info", true);
         return function::run();

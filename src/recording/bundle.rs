@@ -6,7 +6,7 @@
 //! that an earlier process has unpacked is used as it is; one that is half there, or of another layer, is made again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -196,13 +196,14 @@ fn write_all(layer: &Path, index: &Index, places: &[Place]) -> std::result::Resu
     let (next, failed, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
     let work = || {
         let _ = nice(NICE);
-        let mut buffer = Vec::with_capacity(index.frame_bytes as usize);
+        let (mut packed, mut buffer) = (Vec::new(), Vec::with_capacity(index.frame_bytes as usize));
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(name) = index.frames.get(number) else { break };
             let begin = number as u64 * index.frame_bytes;
             let bytes = index.frame_bytes.min(whole - begin);
-            let done = read_frame(&layer.join(name), bytes, &mut buffer).and_then(|()| write(&buffer, begin, places));
+            let done = read_frame(&layer.join(name), bytes, &mut packed, &mut buffer);
+            let done = done.and_then(|()| write(&buffer, begin, places));
             if let Err(error) = done {
                 failed.store(true, Ordering::Relaxed);
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -218,11 +219,18 @@ fn write_all(layer: &Path, index: &Index, places: &[Place]) -> std::result::Resu
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-fn read_frame(path: &Path, bytes: u64, buffer: &mut Vec<u8>) -> std::result::Result<(), BundleError> {
+/// Decompresses a frame into `buffer`; `packed` is what it is read into.
+fn read_frame(
+    path: &Path,
+    bytes: u64,
+    packed: &mut Vec<u8>,
+    buffer: &mut Vec<u8>,
+) -> std::result::Result<(), BundleError> {
     let malformed = |reason: String| BundleError::Malformed { path: path.to_owned(), reason };
-    let frame = at(path, "read", fs::read(path))?;
+    packed.clear();
+    at(path, "read", File::open(path).and_then(|mut file| file.read_to_end(packed)))?;
     buffer.clear();
-    let decompress = zstd::bulk::Decompressor::new().and_then(|mut zstd| zstd.decompress_to_buffer(&frame, buffer));
+    let decompress = zstd::bulk::Decompressor::new().and_then(|mut zstd| zstd.decompress_to_buffer(packed, buffer));
     let got = decompress.map_err(|e| malformed(e.to_string()))?;
     if got as u64 != bytes {
         return Err(malformed(format!("{got} bytes instead of {bytes}")));
