@@ -2,9 +2,19 @@
 //! media and assembly code under a studio without a browser.
 
 mod calls;
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "what the adapters' own tests need besides"
+)]
+#[path = "../../../tests/aws/support/mod.rs"]
+mod cloud;
+mod elsewhere;
 mod faults;
 mod growth;
 mod hls;
+mod hours;
 mod life;
 mod relay;
 mod schedules;

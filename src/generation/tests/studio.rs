@@ -28,6 +28,8 @@ use crate::task::measuring::Measuring;
 use crate::task::quality::Quality;
 use crate::task::relay::Switch;
 
+use super::hours::padded;
+
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 /// Segment length at 15 and 30 fps, samples.
@@ -58,6 +60,8 @@ pub struct Replay {
     pub pages: Mutex<VecDeque<Page>>,
     /// Commands as they came, but for those of the relay that come several times a second.
     pub commands: Mutex<Vec<Command>>,
+    /// Bytes that are added to every segment.
+    pub padding: usize,
     /// The world's: of media, which runs evenly, and of the system, which may be set.
     pub clocks: Option<(Arc<dyn Clock>, Arc<dyn Clock>)>,
 }
@@ -85,7 +89,10 @@ impl Studio for Replay {
             admission: Arc::clone(&job.admission),
         };
         let writer = tokio::spawn(media::write(media, queue, status_sender));
-        let (init, parsed, segments) = stored();
+        let (init, parsed, mut segments) = stored();
+        if self.padding > 0 {
+            segments = segments.map(|segment| padded(&segment, self.padding));
+        }
         outputs.send(EncoderOutput::Init(init)).await.ok();
         let system = || (Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(SystemClock) as Arc<dyn Clock>);
         let (clock, system) = self.clocks.clone().unwrap_or_else(system);
