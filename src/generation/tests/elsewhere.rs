@@ -1,8 +1,9 @@
 //! Real stores for a world whose time jumps: their calls are made on a runtime of their own, whose time is real, and while one
 //! of them is on its way the world's time stands still (a blocking task holds it).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,11 +23,13 @@ pub struct Elsewhere<P: ?Sized> {
     pub calls: Arc<AtomicU64>,
     /// Bytes of the largest record that was written.
     pub largest: Arc<AtomicUsize>,
+    /// When a record was first written that says that its task is over, in real time.
+    pub over: Arc<OnceLock<Instant>>,
 }
 
 impl<P: ?Sized> Elsewhere<P> {
     pub fn new(port: Arc<P>, there: &Handle) -> Self {
-        Self { port, there: there.clone(), calls: Arc::default(), largest: Arc::default() }
+        Self { port, there: there.clone(), calls: Arc::default(), largest: Arc::default(), over: Arc::default() }
     }
 
     async fn call<T, F>(&self, make: impl FnOnce(Arc<P>) -> F) -> T
@@ -76,8 +79,12 @@ impl TaskStore for Elsewhere<dyn TaskStore> {
     }
     async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
         self.largest.fetch_max(serde_json::to_string(record).unwrap().len(), Ordering::Relaxed);
-        let record = record.clone();
-        self.call(|port| async move { port.save(&record, version).await }).await
+        let (record, over) = (record.clone(), !record.running());
+        let saved = self.call(|port| async move { port.save(&record, version).await }).await;
+        if over && saved.is_ok() {
+            self.over.get_or_init(Instant::now);
+        }
+        saved
     }
     async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
         let id = id.to_owned();
