@@ -65,8 +65,10 @@ fuzz: setup ## give the event parser any bytes, for FUZZ_SECONDS=60; the first b
 		-dict=fuzz/event.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: soak
-soak: setup ## what takes minutes: 10 min of recording, 20 hand-overs, 50 kills, a bucket that is away, 50 recordings in a jail
+soak: setup ## what takes long: 10 min of recording, 20 hand-overs, 50 kills, a bucket away, 50 jailed recordings, 10 simulated hours
+	@scripts/setup.sh test
 	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- --nocapture soak:: relay:: crashes:: outage:: jail:: hls::
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --lib -- --nocapture generation::tests::hours
 
 .PHONY: bench
 bench: setup ## compare with Xvfb + PulseAudio + ffmpeg x11grab; ARGS="--rounds 1 --pages static ..." narrow it
@@ -79,6 +81,11 @@ bench-service: setup ## what the service costs its callers while it records: lat
 	@scripts/setup.sh test
 	$(CARGO) build --release --locked --bin panorec --example serve
 	@python3 tests/bench/service.py $(ARGS)
+
+.PHONY: bench-relay
+bench-relay: setup ## what the overlap of two invocations costs; ARGS="--rounds 1 --pages static ..." narrow it
+	$(CARGO) build --release --locked --bin panorec --example serve
+	@python3 tests/bench/relay.py $(ARGS)
 
 .PHONY: bench-jail
 bench-jail: setup ## cold and warm start and a class page with a small function's share, in the jail that stands for Lambda

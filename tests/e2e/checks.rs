@@ -200,6 +200,8 @@ pub struct Missing {
     pub seconds: f64,
     /// What the last picture before says.
     pub last_ms: u32,
+    /// What the first one after says.
+    pub next_ms: u32,
 }
 
 /// Where the page's clock jumps by more than `least` ms.
@@ -213,7 +215,8 @@ pub fn missing(e: &Evidence, least: f64) -> Vec<Missing> {
     let mut found = Vec::new();
     for ends in cuts.windows(2) {
         let seconds = (middle(begin, ends[0]) - middle(ends[0], ends[1])) / 1000.0;
-        found.push(Missing { at: coded[ends[0]].0, seconds, last_ms: coded[ends[0] - 1].1.wall_ms });
+        let (last, (at, next)) = (coded[ends[0] - 1].1, coded[ends[0]]);
+        found.push(Missing { at, seconds, last_ms: last.wall_ms, next_ms: next.wall_ms });
         begin = ends[0];
     }
     found

@@ -1,5 +1,7 @@
 //! A disk that is soon full: a tmpfs of a megabyte or so, unmounted when dropped.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +20,15 @@ impl SmallDisk {
         } else {
             Err("a tmpfs cannot be mounted: run as root, or allow `sudo -n mount`".into())
         }
+    }
+}
+
+/// Fills what is left of the disk that a directory is on.
+pub fn fill(dir: &Path) {
+    let mut file = File::create(dir.join("fills-the-disk")).unwrap();
+    // In ever smaller pieces, to the last byte.
+    for piece in [1 << 16, 1 << 12, 1].map(|bytes| vec![0; bytes]) {
+        while file.write(&piece).is_ok_and(|written| written > 0) {}
     }
 }
 

@@ -4,6 +4,7 @@ use crate::checks;
 use crate::cloud;
 use crate::cloud::s3::Bucket;
 use crate::cloud::tables::{TABLE, Tables};
+use crate::disk::{SmallDisk, fill};
 use crate::gateway::{Gateway, request};
 use crate::judge::Evidence;
 use crate::run::Stage;
@@ -98,6 +99,33 @@ fn a_killed_gateway_loses_no_task() {
     checks::container_of(&file, &e);
     assert!(e.probe.duration > 2.5, "{} s", e.probe.duration);
     assert_eq!(stage.server.asked("clock.html"), 1, "one recorder");
+    gateway.end();
+}
+
+#[test]
+fn a_full_temporary_directory_lets_no_recording_begin_and_costs_one_that_runs_nothing_unlisted() {
+    /// The page's clock jumps by more only where it was gone, however busy the machine is.
+    const GONE_MS: f64 = 1500.0;
+    let stage = Stage::new();
+    let _disk = SmallDisk::mount(&stage.temp(), 64).unwrap();
+    let gateway = Gateway::start(&stage, &[], &[]);
+    let task = gateway.record("clock.html", json!({}));
+    gateway.until(&task, "recording");
+    thread::sleep(Duration::from_secs(2));
+    fill(&stage.temp());
+    let late = gateway.record("animation.html", json!({}));
+    let (done, _) = gateway.until(&late, "finished");
+    let result = &done["Result"];
+    assert_eq!((&result["ErrorCode"], &result["Videos"]), (&json!("InternalErr"), &json!([])), "{done}");
+    assert!(result["ErrorMessage"].as_str().unwrap().contains("space"), "{done}");
+    thread::sleep(Duration::from_secs(3));
+    gateway.good("Stop", json!({"TaskID": task}));
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let e = gateway.evidence(&done);
+    assert!(e.probe.duration > 4.0, "{} s", e.probe.duration);
+    let (gone, gaps) = (checks::missing(&e, GONE_MS), done["Result"]["Quality"]["Gaps"].as_array().unwrap());
+    assert_eq!(gaps.len(), gone.len(), "listed: {gaps:?}, seen: {gone:?}");
     gateway.end();
 }
 

@@ -23,9 +23,14 @@ pub fn length(world: &World) -> Option<u64> {
     let files = world.recordings.visible();
     // Playlists and segments are not what is meant.
     let (_, bytes) = files.iter().find(|(key, _)| key.ends_with(".mp4") && !key.contains("segments-"))?;
-    let file = validate(bytes, bytes.len() as u64).unwrap();
+    Some(samples(bytes))
+}
+
+/// Length of a file, which must be whole.
+pub fn samples(file: &[u8]) -> u64 {
+    let file = validate(file, file.len() as u64).unwrap();
     assert_eq!(file.scale, 48_000);
-    Some(file.duration)
+    file.duration
 }
 
 /// The one file that is visible must be a whole MP4 of so many segments.

@@ -2,10 +2,20 @@
 //! media and assembly code under a studio without a browser.
 
 mod calls;
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "what the adapters' own tests need besides"
+)]
+#[path = "../../../tests/aws/support/mod.rs"]
+mod cloud;
+mod elsewhere;
 mod faults;
 mod gallery;
 mod growth;
 mod hls;
+mod hours;
 mod life;
 mod outage;
 mod relay;

@@ -1,6 +1,7 @@
 //! Thousands of random schedules: crashes, stores that fail, delays, duplicates, error pages, refused invocations, callers who pause, resume,
-//! reload and stop whenever they like. Whatever happens, the task ends, nothing goes backwards, nothing that was kept is lost
-//! (`town` looks every second), and file and gaps together are the time that was to be recorded.
+//! reload and stop whenever they like. Whatever happens, the task ends, nothing goes backwards, nothing that was kept is lost or
+//! becomes another generation's (`town` looks every second), the result names one whole file, and that file and the listed gaps
+//! together are the time that was to be recorded, store failures or not; where callers pause, they are no more than that.
 //!
 //! Each is made from its number alone, but for the pauses of those who try again, so that one that fails can be looked at again.
 
@@ -98,9 +99,10 @@ async fn schedule(number: u64) {
     // Pages that do not come up where nobody else records end a task; what was recorded before is there.
     assert!(matches!(code, None | Some(FailureCode::PageNotReady)), "{code:?}");
     assert!(commands || past.length > 0, "nothing is in the file");
-    // Who cannot reach the record says late, or never, when it ended.
-    if !commands && code.is_none() && faults == 0 {
-        past.adds_up(Duration::ZERO);
+    // What failed and who was lost makes no difference to that.
+    match commands {
+        true => past.lists_nothing_twice(),
+        false => past.adds_up(Duration::ZERO),
     }
 }
 

@@ -31,6 +31,8 @@ use crate::task::quality::Quality;
 use crate::task::relay::Switch;
 use crate::task::spec::Size;
 
+use super::hours::padded;
+
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 /// Segment length at 15 and 30 fps, samples.
@@ -71,6 +73,8 @@ pub struct Replay {
     pub pages: Mutex<VecDeque<Page>>,
     /// Commands as they came, but for those of the relay that come several times a second.
     pub commands: Mutex<Vec<Command>>,
+    /// Bytes that are added to every segment.
+    pub padding: usize,
     /// The world's: of media, which runs evenly, and of the system, which may be set.
     pub clocks: Option<(Arc<dyn Clock>, Arc<dyn Clock>)>,
     /// What may wait between encoder and writer.
@@ -103,7 +107,10 @@ impl Studio for Replay {
         };
         let writer = tokio::spawn(media::write(media, queue, status_sender));
         let generation = job.generation;
-        let (init, parsed, segments) = stored();
+        let (init, parsed, mut segments) = stored();
+        if self.padding > 0 {
+            segments = segments.map(|segment| padded(&segment, self.padding));
+        }
         outputs.send(EncoderOutput::Init(init)).await;
         let system = || (Arc::new(SystemClock) as Arc<dyn Clock>, Arc::new(SystemClock) as Arc<dyn Clock>);
         let (clock, system) = self.clocks.clone().unwrap_or_else(system);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::life::length;
+use super::life::samples;
 use super::studio::{Page, SEGMENT};
 use super::world::{TASK, World, patient};
 use crate::generation::{Invocation, Recorders};
@@ -19,6 +19,7 @@ use crate::platform::{Continuation, Platform, RecorderEvent, StoreError, StoreEr
 use crate::task::order::Order;
 use crate::task::quality::Gap;
 use crate::task::record::TaskRecord;
+use crate::task::seam::{Seam, Seams};
 use crate::task::status::Status;
 
 /// How often a schedule looks for tasks that nobody works on, as `serve` does.
@@ -42,9 +43,11 @@ pub struct Fate {
 /// Nothing happens to it.
 pub const WELL: Fate = Fate { late: Duration::ZERO, again: None, lives: PATIENCE, lost: false };
 
-struct Post {
-    events: UnboundedSender<RecorderEvent>,
-    refuses: Arc<AtomicU32>,
+/// Asks for invocations by sending their events.
+pub struct Post {
+    pub events: UnboundedSender<RecorderEvent>,
+    /// It is refused so many times from now on.
+    pub refuses: Arc<AtomicU32>,
 }
 
 #[async_trait]
@@ -158,21 +161,35 @@ impl Town {
         }
         let task = self.world.record().await;
         assert_eq!(task, finished, "nothing changes a task that is over");
-        let length = length(&self.world).unwrap_or(0);
+        let length = delivered(&self.world, &task).unwrap_or(0);
         assert!(
             length >= seen.committed * SEGMENT - task.short,
             "{} kept, {length} samples in the file",
             seen.committed
         );
         if !task.order.muxer.hls() {
-            // A store may fail after the file was there, which is made again then.
+            // A store may fail after the file was there, which is made again then: the result names one that is whole.
             let files = self.world.recordings.visible().len();
-            assert!(files == usize::from(length > 0) || self.faulty && files > 1, "{files} files");
+            assert!(files == usize::from(length > 0) || self.faulty && length > 0, "{files} files");
         }
         let size = serde_json::to_string(&task).unwrap().len();
         assert!(size < 100_000, "a record of {size} bytes");
-        Past { task, length, invocations: count }
+        Past { task, length, invocations: count, faulty: self.faulty }
     }
+}
+
+/// Length of the one MP4 file that the result names, if it names one; it must be whole.
+fn delivered(world: &World, task: &TaskRecord) -> Option<u64> {
+    let mut named = task.result.videos.iter().filter(|v| v.filename.ends_with(".mp4"));
+    let (video, another) = (named.next()?, named.next());
+    assert!(another.is_none(), "{another:?} beside {video:?}");
+    let files = world.recordings.visible();
+    let of_it = |key: &&String| key.rsplit('/').next() == Some(&video.filename);
+    let bytes = &files[files.keys().find(of_it).expect("the file that is named is there")];
+    assert_eq!(video.file_size, bytes.len() as u64, "{video:?}");
+    let length = samples(bytes);
+    assert!((video.file_duration - length as f64 / 48_000.0).abs() < 1e-6, "{length} samples of {video:?}");
+    Some(length)
 }
 
 /// What an observer has seen so far.
@@ -180,6 +197,7 @@ impl Town {
 struct Seen {
     status: Option<Status>,
     committed: u64,
+    seams: Seams,
 }
 
 impl Seen {
@@ -191,7 +209,12 @@ impl Seen {
         if task.status <= Status::Paused {
             let kept = task.seams.next_index(&world.platform.chunks.list("raw/").await.unwrap());
             assert!(kept >= self.committed, "{} segments were kept, and now {kept}", self.committed);
-            self.committed = kept;
+            // Whose a kept segment is does not change, whoever stores what later; each is one generation's.
+            let (was, is) = (self.seams.before(self.committed), task.seams.before(self.committed));
+            assert_eq!(was, is, "of the first {} segments", self.committed);
+            let follow = |w: &[Seam]| w[0].first < w[1].first && w[0].generation < w[1].generation;
+            assert!(task.seams.list().windows(2).all(follow), "{:?}", task.seams);
+            (self.committed, self.seams) = (kept, task.seams);
         }
         task.status
     }
@@ -204,6 +227,7 @@ pub struct Past {
     pub length: u64,
     /// Events that were sent.
     pub invocations: usize,
+    faulty: bool,
 }
 
 impl Past {
@@ -211,17 +235,31 @@ impl Past {
         self.task.result.quality.as_ref().map_or(&[], |q| &q.gaps)
     }
 
+    /// By how many seconds file and gaps together are less than the time from the start to the Stop.
+    fn unlisted(&self) -> Option<f64> {
+        let ended = self.task.canceled.or(self.task.stopped);
+        let wanted = (ended? - self.task.started?) as f64 / 1000.0;
+        let missing: f64 = self.gaps().iter().map(|g| g.duration).sum();
+        Some(wanted - self.length as f64 / 48_000.0 - missing)
+    }
+
+    /// What is there, or listed, too much at most: the time to notice a Stop, and to ask a store again.
+    fn least(&self) -> f64 {
+        if self.faulty { -0.6 } else { -0.3 }
+    }
+
     /// File and gaps together are the time that was to be recorded. The unfinished segment at the end is not kept here.
     pub fn adds_up(&self, paused: Duration) {
-        let ended = self.task.canceled.or(self.task.stopped);
-        let (Some(started), Some(ended)) = (self.task.started, ended) else { return };
-        let wanted = (ended - started) as f64 / 1000.0 - paused.as_secs_f64();
-        let missing: f64 = self.gaps().iter().map(|g| g.duration).sum();
-        let there = self.length as f64 / 48_000.0 + missing;
+        let Some(off) = self.unlisted().map(|off| off - paused.as_secs_f64()) else { return };
         // At the end: a segment, the encoder, and the time to notice a Stop; this studio forgets the unfinished segment of a
-        // task that is handed over while it is paused, too.
-        let off = wanted - there;
-        let most = if paused > Duration::ZERO { 5.2 } else { 3.0 };
-        assert!((-0.3..most).contains(&off), "{wanted} s wanted, {there} s there or listed: {:?}", self.gaps());
+        // task that is handed over while it is paused, too. Stores that are asked again take their time.
+        let most = if paused > Duration::ZERO { 5.2 } else { 3.0 } + if self.faulty { 0.5 } else { 0.0 };
+        assert!((self.least()..most).contains(&off), "{off} s are neither there nor listed: {:?}", self.gaps());
+    }
+
+    /// They are no more than the time from the start to the Stop, however much of it was paused.
+    pub fn lists_nothing_twice(&self) {
+        let Some(off) = self.unlisted() else { return };
+        assert!(off > self.least(), "{} s too much is there or listed: {:?}", -off, self.gaps());
     }
 }

@@ -8,12 +8,12 @@ use crate::task::segment::TrackKind;
 use crate::task::timeline::{SAMPLE_RATE, VIDEO_TIMESCALE};
 use bytes::{Bytes, BytesMut};
 
-/// Largest box that is waited for. A fragment is half a second: 1.3 MB at the highest bit rate; a burst that fills
+/// Largest box that is waited for. A fragment is a tenth of a second: 0.3 MB at the highest bit rate; a burst that fills
 /// the decoder buffer in one picture stays below this ten times over.
 const MAX_BOX_BYTES: u64 = 64 << 20;
 
 /// Most frames of one run. Frames of equal size need no bytes in the index, so its length does not bound them; a
-/// fragment of half a second has 30.
+/// fragment of a tenth of a second has six.
 const MAX_RUN_FRAMES: u32 = 10_000;
 
 /// Track numbers in the init segment, and so in every segment.

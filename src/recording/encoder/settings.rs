@@ -57,7 +57,8 @@ pub(super) fn arguments(config: &EncoderConfig) -> Vec<OsString> {
         &format!("-x264-params fps={fps}:{x264} -force_key_frames {keyframes}"),
         &format!("-c:a aac -b:a {sound}k{}", if sound >= PLAIN_STEREO_KBIT { " -aac_ms 0" } else { "" }),
         &format!("-video_track_timescale {VIDEO_TIMESCALE}"),
-        "-movflags +delay_moov+default_base_moof -frag_duration 500000 -f mp4 pipe:1",
+        // A segment can be stored once the fragment behind its end is out: until then a crash takes all of it.
+        "-movflags +delay_moov+default_base_moof -frag_duration 100000 -f mp4 pipe:1",
     ];
     words.iter().flat_map(|w| w.split(' ')).map(OsString::from).collect()
 }

@@ -1,3 +1,5 @@
+use super::super::quality::{GapReason, MAX_GAPS, Stretch};
+use super::super::relay::{RelayEvent, Switch};
 use super::*;
 use proptest::prelude::*;
 
@@ -146,4 +148,70 @@ proptest! {
             }
         }
     }
+}
+
+/// Everything that a recorder may have measured, every list full.
+fn much(from: f64) -> Quality {
+    let at = |n: usize| from + 1.000_020_833 * n as f64;
+    let stretches = || (0..MAX_GAPS).map(|n| Stretch { start: at(11 * n), duration: 5.123_456_789 }).collect();
+    let gap = |n| Gap { start: at(n), duration: 8.314_020_833, reason: GapReason::PageCrash };
+    Quality {
+        frames_delivered: 1_080_000,
+        frames_dropped: 10_800,
+        reduced_rate_seconds: 36_000.0,
+        av_offset_ms: Some(-12.3),
+        gaps: (0..MAX_GAPS).map(gap).collect(),
+        silent: stretches(),
+        blank: stretches(),
+        ..Quality::default()
+    }
+}
+
+/// A task of ten hours in which everything happens as often as it may.
+fn full() -> TaskRecord {
+    let order = Order { limit_seconds: 36_000, ..Order::of(&format!("https://example.com/{}", "x".repeat(8_172))) };
+    let owner = |n: u32| format!("11111111-2222-4333-8444-{n:012}");
+    let mut task = TaskRecord::new(owner(0), order, Some("f".repeat(64)), 1_700_000_000_000);
+    let (mut now, lease) = (task.created, 5_000);
+    task.claim(&owner(1), now, lease).unwrap();
+    task.capturing(at(0, now, false)).unwrap();
+    // A hand-over every quarter of an hour, a crash between two of them, a pause in each hour.
+    for n in 2..=162 {
+        now += 225_000;
+        let end = task.segments().next(task.anchor.unwrap().position(now * 1000)).0;
+        let position = task.segments().begin(end);
+        task.measuring.get_or_insert_default().note(position, much(now as f64 / 1e6), 0);
+        if n % 2 == 0 {
+            task.relay(RelayEvent::Call, now, lease).unwrap();
+            let generation = task.generation + 1;
+            task.renew(now, lease);
+            assert_eq!(task.join(&owner(n), generation, now, lease), Ok(Joined::Successor));
+            task.relay(RelayEvent::Ready(&owner(n), Switch::At(end)), now, lease).unwrap();
+            let stands = at(task.segments().begin(end), now, n % 16 == 0);
+            assert!(task.hand_over(stands, end, u64::from(n % 16 == 0), much(0.0), now));
+            task.capturing(Anchor { paused: false, ..stands }).unwrap();
+        } else {
+            task.claim(&owner(n), now, lease).unwrap();
+            task.goes_on(end);
+            task.resumed(at(task.segments().begin(end), now + 8_000, false)).unwrap();
+        }
+    }
+    for n in 0..20 {
+        task.measuring.get_or_insert_default().note(100_000_000 + n, much(35_000.0), 0);
+    }
+    (0..MAX_WAITING_COMMANDS).for_each(|_| task.command(CommandKind::Refresh).unwrap());
+    task
+}
+
+#[test]
+fn ten_hours_in_which_everything_happens_as_often_as_it_may_fit_a_record() {
+    const RECORD_BYTES: usize = 100_000;
+    let size = |task: &TaskRecord| serde_json::to_string(task).unwrap().len();
+    let mut task = full();
+    assert!(task.generation > 160 && task.gaps.len() > 70 && task.seams.list().len() > 150);
+    assert!(size(&task) < RECORD_BYTES, "{} bytes while it is recorded", size(&task));
+    let last = task.measuring.take().map(|m| m.kept(u64::MAX));
+    task.result.quality = task.total(last.clone(), 36_000.0);
+    task.measured.get_or_insert_default().absorb(last.unwrap());
+    assert!(size(&task) < RECORD_BYTES, "{} bytes while it is given to the video-on-demand service", size(&task));
 }

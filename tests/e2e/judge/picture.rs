@@ -1,7 +1,7 @@
 //! The picture track: every picture with its exact time stamp, its bar code and its flash patch; and colours anywhere at a time.
 
 use super::code::{self, Code, Place};
-use super::tools::{Res, arg, run_ok};
+use super::tools::{Res, arg, run_in_blocks, run_ok};
 use std::path::Path;
 
 /// One decoded picture.
@@ -46,17 +46,25 @@ fn decode(path: &Path, place: Place, limit: Option<usize>) -> Res<Vec<Picture>> 
         args.extend(["-frames:v", n]);
     }
     args.extend(["-f", "rawvideo", "-"]);
-    let said = run_ok("ffmpeg", &args)?;
+    // Ten minutes of pictures do not fit into memory: each is read as it comes, its time is told beside it.
+    let mut pictures = Vec::new();
+    let said = run_in_blocks("ffmpeg", &args, w * h, |gray| {
+        if gray.len() == w * h {
+            pictures.push(Picture { pts: 0.0, code: Code::read(gray, place), patch: code::patch(gray, place) });
+        }
+    })?;
+    if !said.ok {
+        return Err(format!("ffmpeg {args:?} failed: {}", said.err));
+    }
     let mut times: Vec<f64> = said.err.lines().filter_map(shown_pts).collect();
-    let pictures = said.out.len() / (w * h);
     if limit.is_some() {
-        times.truncate(pictures); // the filter runs ahead of the limit
+        times.truncate(pictures.len()); // the filter runs ahead of the limit
     }
-    if times.len() != pictures {
-        return Err(format!("{pictures} pictures, {} time stamps: the judge misreads FFmpeg", times.len()));
+    if times.len() != pictures.len() {
+        return Err(format!("{} pictures, {} time stamps: the judge misreads FFmpeg", pictures.len(), times.len()));
     }
-    let all = said.out.chunks_exact(w * h).zip(times);
-    Ok(all.map(|(gray, pts)| Picture { pts, code: Code::read(gray, place), patch: code::patch(gray, place) }).collect())
+    pictures.iter_mut().zip(times).for_each(|(picture, pts)| picture.pts = pts);
+    Ok(pictures)
 }
 
 /// The time stamp in a line of FFmpeg's `showinfo` filter.
