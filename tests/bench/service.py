@@ -38,9 +38,10 @@ def percentile(values, share):
 
 
 class Service:
-    def __init__(self, directory):
+    def __init__(self, directory, arguments=(), meter=None):
+        command = [PANOREC, "serve", "--listen", "127.0.0.1:0", "--data", directory, "--allow-address", "127.0.0.0/8", *arguments]
         self.process = subprocess.Popen(
-            [PANOREC, "serve", "--listen", "127.0.0.1:0", "--data", directory, "--allow-address", "127.0.0.0/8"],
+            meter.command([str(word) for word in command]) if meter else command,
             stdout=subprocess.PIPE, stderr=open(Path(directory) / "log", "w"), text=True)
         self.address = re.search(r"http://([^,]+),", self.process.stdout.readline()).group(1)
         self.local = threading.local()

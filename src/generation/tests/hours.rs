@@ -35,8 +35,8 @@ use crate::task::status::Status;
 const RECORD_BYTES: usize = 100_000;
 /// The promise: from Stop to the finished file.
 const FINISHED_WITHIN: Duration = Duration::from_secs(10);
-/// What memory may grow by from the second tenth of the recording to the last, kB. The sample tables of a file are kept in it:
-/// ten hours of them are some megabytes.
+/// What memory may grow by from the second tenth of the recording to the last, kB. The sample tables of the file are kept in
+/// it: 28 MB were seen in ten hours, those of this process's own world included.
 const GROWTH_KB: u64 = 32 << 10;
 /// As the template's schedule does.
 const SWEEP: Duration = Duration::from_secs(60);
