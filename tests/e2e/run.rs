@@ -338,13 +338,10 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> 
 /// A panorec that has ended, with nothing left behind.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How.
     pub status: ExitStatus,
     /// The final object, `Null` if there was none.
     pub json: Value,
-    /// Standard output as it was.
     pub out: String,
-    /// Standard error.
     pub err: String,
     /// The file, if it was made.
     pub file: PathBuf,
