@@ -171,13 +171,6 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        self.shared.memory.close();
-        self.shared.disk.close();
-    }
-}
-
 impl Shared {
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,11 @@ fn segment(index: u64, length: usize) -> EncoderOutput {
     EncoderOutput::Segment(Segment { index, bytes, runs: Vec::new(), samples: 1 })
 }
 
+/// Puts in what there is room for.
+async fn put(inlet: &mut Inlet, output: EncoderOutput) {
+    tokio::time::timeout(Duration::from_secs(60), inlet.send(output)).await.expect("there is room");
+}
+
 /// Lengths in no order: from a few bytes to more than all the memory there is.
 fn length(index: u64) -> usize {
     (index * 2_654_435_761 % 9_000) as usize + 1
@@ -27,13 +32,13 @@ fn bytes_of(output: EncoderOutput) -> Bytes {
 #[tokio::test]
 async fn what_waits_comes_out_as_it_came_in_however_often_the_file_is_written_over() {
     let (mut inlet, mut outlet) = backlog(Bounds { memory: 8, disk: 64, segments: 100 });
-    inlet.send(EncoderOutput::Init(Bytes::from_static(b"init"))).await;
+    put(&mut inlet, EncoderOutput::Init(Bytes::from_static(b"init"))).await;
     assert!(matches!(outlet.recv().await, Some(Ok(EncoderOutput::Init(_)))));
     let (mut sent, mut got, mut longest) = (0, 0, 0);
     while got < 1000 {
         // Five to nine wait, so that the file is never empty once it has begun.
         while sent < got + 5 + got % 5 {
-            inlet.send(segment(sent, length(sent))).await;
+            put(&mut inlet, segment(sent, length(sent))).await;
             sent += 1;
         }
         let (index, bytes) = taken(&mut outlet).await;
@@ -44,7 +49,7 @@ async fn what_waits_comes_out_as_it_came_in_however_often_the_file_is_written_ov
         longest = longest.max(file.map_or(0, |f| f.metadata().unwrap().len()));
     }
     assert!((32 << 10..=64 << 10).contains(&longest), "{longest} bytes of the file were used");
-    inlet.send(EncoderOutput::Ended(Ok(()))).await;
+    put(&mut inlet, EncoderOutput::Ended(Ok(()))).await;
     drop(inlet);
     while let Some(output) = outlet.recv().await {
         output.unwrap();
@@ -61,7 +66,7 @@ async fn beyond_its_bounds_it_waits_and_with_room_it_goes_on() {
     ] {
         let (mut inlet, mut outlet) = backlog(bounds);
         for index in 0..most {
-            inlet.send(segment(index, 1024)).await;
+            put(&mut inlet, segment(index, 1024)).await;
         }
         let next = inlet.send(segment(most, 1024));
         tokio::pin!(next);
@@ -83,7 +88,7 @@ async fn a_full_disk_leaves_what_memory_holds_and_one_that_cannot_be_read_says_s
     // Nothing can be written to it.
     let broken = || Some(Arc::new(File::open("/dev/null").unwrap()));
     inlet.shared.ring().file = broken();
-    inlet.send(segment(0, 4096)).await;
+    put(&mut inlet, segment(0, 4096)).await;
     {
         let second = inlet.send(segment(1, 4096));
         tokio::pin!(second);
@@ -92,8 +97,8 @@ async fn a_full_disk_leaves_what_memory_holds_and_one_that_cannot_be_read_says_s
         second.await;
     }
     // The disk has room again.
-    inlet.send(segment(2, 4096)).await;
-    inlet.send(segment(3, 4096)).await;
+    put(&mut inlet, segment(2, 4096)).await;
+    put(&mut inlet, segment(3, 4096)).await;
     assert_eq!((taken(&mut outlet).await.0, taken(&mut outlet).await.0), (1, 2));
     inlet.shared.ring().file = broken();
     let unread = outlet.recv().await.unwrap().unwrap_err();
