@@ -33,6 +33,8 @@ pub struct Look {
     pub ended: bool,
     /// Why it plays no more.
     pub fatal: Option<String>,
+    /// What else may say why, for a person.
+    pub state: String,
     /// The page's clock, as the code has it.
     pub now_ms: u32,
     /// The code in the picture; `None` without a picture or a code.
@@ -52,6 +54,7 @@ impl Look {
             time: said["time"].as_f64().unwrap_or_else(|| panic!("no player: {said}")),
             edge: said["edge"].as_f64(),
             ended: said["ended"] == true,
+            state: said["state"].as_str().unwrap_or_default().to_owned(),
             fatal: said["fatal"].as_str().map(str::to_owned),
             now_ms: said["now"].as_u64().unwrap_or_default() as u32,
             code,
@@ -135,7 +138,7 @@ impl Player {
             if so(&look) {
                 return look;
             }
-            assert!(since.elapsed() < PATIENCE, "never {what}: {look:?}");
+            assert!(since.elapsed() < PATIENCE, "never {what}: {look:?}, {}", look.state);
             thread::sleep(STEP);
         }
     }

@@ -6,7 +6,7 @@ use crate::task::spec::Size;
 
 /// Media type.
 pub const CONTENT_TYPE: &str = "image/jpeg";
-/// Text stays readable; a page of 720p takes 50 to 150 KB.
+/// Text stays readable.
 const QUALITY: u8 = 85;
 
 /// Fractions of one in the arithmetic below.

@@ -4,7 +4,7 @@ use super::bytes;
 use super::jpeg::{Part, encode};
 use crate::task::spec::Size;
 
-/// Thumbnails in a row, and rows. 25 of 320×180 are 1600×900: 2 MB in memory, some 200 KB as JPEG.
+/// Thumbnails in a row, and rows. 25 of 320×180 are 1600×900: 2 MB in memory.
 const COLUMNS: u32 = 5;
 const ROWS: u32 = 5;
 
