@@ -3,9 +3,9 @@
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
-#   test    servers that speak S3's and Lambda's protocols, SAM with Lambda's own emulator, and a library that verifies
-#           callbacks, a player of playlists, into .tools/: what the tests hold panorec against; bubblewrap, and the layers that it jails with the
-#           function
+#   test    servers that speak S3's and Lambda's protocols, SAM with Lambda's own emulator, a library that verifies
+#           callbacks, and a player of playlists, into .tools/: what the tests hold panorec against; bubblewrap, and the
+#           layers that it jails with the function
 #   deploy  SAM into .tools/
 #   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them

@@ -32,8 +32,8 @@ const SEEN_OFF: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(500);
 /// It is gone so long before it would be killed.
 const GOING: Duration = Duration::from_secs(1);
-/// How long the last segments and pictures may take to be published. Nobody renews the lease meanwhile, and whoever goes on publishes what
-/// is missing.
+/// How long the last segments and pictures may take to be published. Nobody renews the lease meanwhile, and whoever goes on
+/// publishes what is missing.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a generation's share came to.

@@ -403,6 +403,16 @@ mod tests {
     }
 
     #[test]
+    fn the_room_that_was_given_back_last_is_used_first() {
+        let mut picture = Picture::new(SIZE);
+        let [first, second] = [(); 2].map(|()| picture.copy(&[]).unwrap());
+        let last = first.i420().as_ptr();
+        drop(second);
+        drop(first);
+        assert_eq!(picture.copy(&[]).unwrap().i420().as_ptr(), last);
+    }
+
+    #[test]
     fn an_overlay_covers_its_rectangle_and_leaves_nothing_behind() {
         let mut picture = Picture::new(SIZE);
         let white = plain(64, 64, [255; 4]);
