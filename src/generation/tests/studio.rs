@@ -324,7 +324,9 @@ impl Player<'_> {
 
     fn anchor(&self) -> Anchor {
         let recorded = self.offset.wrapping_add_unsigned(self.position()).cast_unsigned();
-        Anchor { recorded, wall_us: self.now_us(), paused: self.open.is_none() }
+        // One that is to begin in a moment stands where it begins, then.
+        let wall = self.open.map_or(0, |(since, _)| since).max(self.clock.now());
+        Anchor { recorded, wall_us: self.unix_us(wall), paused: self.open.is_none() }
     }
 
     fn report(&self) {
