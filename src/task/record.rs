@@ -273,8 +273,9 @@ impl TaskRecord {
     /// The end of capture is wanted, by whomever.
     pub fn stop(&mut self, now: u64) -> Result<(), Refused> {
         self.advance(StatusEvent::Stop, now)?;
-        if self.status == Status::Canceled {
-            self.canceled.get_or_insert(now);
+        if self.status == Status::Canceled && self.canceled.is_none() {
+            self.canceled = Some(now);
+            self.wanted_until(now);
         }
         Ok(())
     }
@@ -353,6 +354,9 @@ impl TaskRecord {
         self.advance(event, at.wall_us / 1000)?;
         self.paused = at.paused;
         self.started.get_or_insert(at.wall_us / 1000);
+        if at.paused {
+            self.not_late(&at);
+        }
         self.anchor = Some(at);
         self.moved();
         Ok(())
@@ -373,7 +377,12 @@ impl TaskRecord {
     /// A step of delivery.
     pub fn deliver(&mut self, event: StatusEvent, now: u64) -> Result<(), Refused> {
         self.advance(event, now)?;
-        self.stopped.get_or_insert(now);
+        if self.stopped.is_none() {
+            self.stopped = Some(now);
+            if self.canceled.is_none() {
+                self.wanted_until(now);
+            }
+        }
         Ok(())
     }
 

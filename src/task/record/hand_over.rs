@@ -2,7 +2,7 @@
 
 use super::super::quality::{Gap, GapReason, MAX_GAPS, Quality};
 use super::super::relay::{Relay, RelayEvent, Switch};
-use super::super::timeline::seconds;
+use super::super::timeline::{SAMPLE_RATE, seconds};
 use super::{Anchor, Lease, Refused, TaskRecord, holds};
 
 /// As what an invocation that was asked for may work on a task.
@@ -142,6 +142,31 @@ impl TaskRecord {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is wanted after `now`: a recorder that goes on with a segment that would have begun later is late up to then.
+    pub(super) fn wanted_until(&mut self, now: u64) {
+        let (Some(at), Some(gap)) = (self.anchor, self.gaps.last()) else { return };
+        self.shorten(gap.start - at.position(now * 1000) as f64 / SAMPLE_RATE as f64);
+    }
+
+    /// One that was to begin in a moment is paused before it has, and will begin where it goes on.
+    pub(super) fn not_late(&mut self, paused: &Anchor) {
+        let (Some(at), Some(gap)) = (self.anchor, self.gaps.last()) else { return };
+        let slot = self.order.rate.slot();
+        if (gap.start - seconds(paused.recorded)).abs() < seconds(slot) {
+            let early = at.ahead(paused.recorded.cast_signed(), paused.wall_us).max(0).cast_unsigned();
+            self.shorten(if early > slot { seconds(early) } else { 0.0 });
+        }
+    }
+
+    /// The last gap is so many seconds less.
+    fn shorten(&mut self, by: f64) {
+        let Some(gap) = self.gaps.last_mut().filter(|_| by > 0.0) else { return };
+        gap.duration -= by;
+        if gap.duration <= seconds(self.order.rate.slot()) {
+            self.gaps.pop();
+        }
     }
 
     /// Nobody records any more, and `kept` samples are what there is: what was to be recorded between them and the Stop is

@@ -30,6 +30,36 @@ fn what_is_missing_is_what_lies_between_the_last_kept_sample_and_the_first_new_o
 }
 
 #[test]
+fn what_was_not_wanted_before_a_recorder_began_is_not_missing() {
+    // It goes on at 4 s of the file, with a segment that begins 2 s from now; the one before ended just now.
+    let late = |then: fn(&mut TaskRecord)| {
+        let mut task = task();
+        task.claim("a", 0, 5_000).unwrap();
+        task.resumed(at(0, 0, false)).unwrap();
+        task.hand_over(at(192_000, 4_000, false), 2, 0, Quality::default(), 4_000);
+        task.claim("b", 4_100, 5_000).unwrap();
+        task.resumed(at(192_000, 6_000, false)).unwrap();
+        then(&mut task);
+        task.gaps.iter().map(|g| (g.duration * 1000.0).round() as u64).collect::<Vec<_>>()
+    };
+    assert_eq!(late(|_| {}), [2_000]);
+    assert_eq!(late(|task| task.stop(4_500).unwrap()), [500], "until the Stop");
+    assert_eq!(late(|task| task.stop(6_500).unwrap()), [2_000], "which came later");
+    assert_eq!(late(|task| task.stop(4_010).unwrap()), Vec::<u64>::new(), "less than a picture");
+    // Paused before it began: it begins where it goes on.
+    assert_eq!(late(|task| task.capturing(at(192_000, 4_700, true)).unwrap()), [700]);
+    assert_eq!(late(|task| task.capturing(at(240_000, 7_000, true)).unwrap()), [2_000]);
+    // Paused inside its own segments before the one that is the file's: what is left of that is dropped after the pause.
+    let inside = |task: &mut TaskRecord| task.capturing(at(192_000 - 48_000, 5_000, true)).unwrap();
+    assert_eq!(late(inside), [2_000]);
+    let stopped = |task: &mut TaskRecord| {
+        task.capturing(at(192_000 - 48_000, 5_000, true)).unwrap();
+        task.stop(9_000).unwrap();
+    };
+    assert_eq!(late(stopped), [1_000]);
+}
+
+#[test]
 fn a_pause_before_the_recorder_is_up_reaches_it() {
     let mut task = task();
     task.command(CommandKind::Pause).unwrap();
