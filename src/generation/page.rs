@@ -40,7 +40,8 @@ pub struct Page {
     pub events: mpsc::Receiver<PageEvent>,
     /// When it came up.
     pub since: Instant,
-    reload: Option<JoinHandle<()>>,
+    /// What is done to it meanwhile: a reload, or a moment's rest.
+    errand: Option<JoinHandle<()>>,
 }
 
 /// A page with the time it took.
@@ -83,7 +84,7 @@ impl Stage {
         // A refused address is told before a browser is started for it.
         let (browser, events) = Browser::launch(&self.config, &self.egress, &self.guard).await?;
         let launch = started.elapsed();
-        let page = Page { browser: Arc::new(browser), events, since: Instant::now(), reload: None };
+        let page = Page { browser: Arc::new(browser), events, since: Instant::now(), errand: None };
         self.load(page, launch).await
     }
 
@@ -112,11 +113,11 @@ impl Page {
 
     /// Loads it again, without waiting for that. A reload that is under way gives way.
     pub fn reload(&mut self) {
-        if let Some(before) = self.reload.take() {
+        if let Some(before) = self.errand.take() {
             before.abort();
         }
         let browser = Arc::clone(&self.browser);
-        self.reload = Some(tokio::spawn(async move {
+        self.errand = Some(tokio::spawn(async move {
             match browser.reload(LoadBounds::default()).await {
                 Ok(_) => {
                     browser.settle().await;
@@ -127,11 +128,19 @@ impl Page {
         }));
     }
 
+    /// Lets its drawing catch up, without waiting for that: for a moment its script stands still. A reload ends with it anyway.
+    pub fn catch_up(&mut self) {
+        if self.errand.as_ref().is_none_or(JoinHandle::is_finished) {
+            let browser = Arc::clone(&self.browser);
+            self.errand = Some(tokio::spawn(async move { browser.catch_up().await }));
+        }
+    }
+
     /// Ends its browser.
     pub async fn close(mut self) {
-        if let Some(reload) = self.reload.take() {
-            reload.abort();
-            let _ = reload.await;
+        if let Some(errand) = self.errand.take() {
+            errand.abort();
+            let _ = errand.await;
         }
         if let Some(browser) = Arc::into_inner(self.browser) {
             browser.close().await;

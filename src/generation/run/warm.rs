@@ -160,6 +160,11 @@ impl Run<'_> {
             let own = soonest.div_ceil(segment);
             self.admission.pledge(Some(own));
             self.say(Switch::At(own.wrapping_add_signed(base)), own);
+            // Recorded along with another page on one machine, a page may have fallen behind since it was opened, and would
+            // stay so. Nobody sees it stand still before the seam.
+            if let Some(page) = &mut self.page {
+                page.catch_up();
+            }
         }
     }
 
