@@ -124,6 +124,7 @@ fn failing(numbers: impl Iterator<Item = u64>) -> Vec<u64> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this test's own switch")]
 fn whatever_happens_the_task_ends_and_nothing_kept_is_lost() {
     let asked = std::env::var("PANOREC_SCHEDULES").ok();
     let numbers = asked.map_or(SCHEDULES, |asked| {

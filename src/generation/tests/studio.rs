@@ -2,6 +2,8 @@
 //! (media writer, admission, stores, assembly) is the real thing; as a successor it goes by the same arithmetic as the real
 //! recorder (`task::course`), on a gate of whole segments.
 
+mod warm;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::generation::backlog::{Bounds, Inlet, backlog};
 use crate::generation::media::{self, Media, MediaStatus};
 use crate::generation::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use crate::generation::record::{Job, Studio, Watcher};
-use crate::generation::run::{Alignment, Command, Own, Progress, Readiness};
+use crate::generation::run::{Command, Progress};
 use crate::platform::Clock;
 use crate::platform::clock::SystemClock;
 use crate::recording::capture::{CaptureCounts, CaptureEnd};
@@ -24,14 +26,14 @@ use crate::recording::display::Counts;
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::stills::{Still, Stills};
 use crate::task::boxes::Boxes;
-use crate::task::course::{Anchor, Segments};
+use crate::task::course::Anchor;
 use crate::task::init::Init;
 use crate::task::measuring::Measuring;
 use crate::task::quality::Quality;
-use crate::task::relay::Switch;
 use crate::task::spec::Size;
 
 use super::hours::padded;
+use warm::Warm;
 
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
@@ -41,10 +43,6 @@ pub const SEGMENT: u64 = 102_400;
 const MS: u64 = 48;
 /// From a segment's end to its coming out of the encoder, milliseconds.
 const ENCODER_MS: u64 = 300;
-/// As for the real recorder: how far ahead a seam is chosen, and by how much two may disagree.
-const AHEAD: u64 = 72_000;
-const SLOT: u64 = 1600;
-
 /// Size of the pictures.
 pub const SIZE: Size = Size { width: 64, height: 64 };
 
@@ -129,7 +127,7 @@ impl Studio for Replay {
             generation,
             stills: job.stills,
             still_due: 0,
-            warm: job.successor.map(|alignment| Warm { alignment, clean: 0, base: None, said: None }),
+            warm: job.successor.map(Warm::new),
             open: None,
             recorded: 0,
             leave: None,
@@ -161,13 +159,6 @@ impl Studio for Replay {
         };
         conclude(ended, writer, Timings::default(), watcher).await
     }
-}
-
-struct Warm {
-    alignment: Alignment,
-    clean: u64,
-    base: Option<i64>,
-    said: Option<(Switch, u64)>,
 }
 
 /// A recorder whose gate is open or not, and which puts a segment out whenever one is full.
@@ -366,7 +357,7 @@ impl Player<'_> {
             Command::Refresh | Command::Reload => {}
             Command::Align(alignment) => {
                 if let Some(warm) = &mut self.warm {
-                    warm.alignment = alignment;
+                    warm.align(alignment);
                     self.steer();
                 }
             }
@@ -376,73 +367,5 @@ impl Player<'_> {
             self.watcher.obeyed();
         }
         None
-    }
-
-    /// What the real recorder's `steer` does, with segments that end at once.
-    fn steer(&mut self) {
-        if !self.up {
-            return;
-        }
-        let (now, position, now_us) = (self.clock.now(), self.position(), self.now_us());
-        let Some(warm) = &mut self.warm else { return };
-        let Alignment { anchor, segments, agreed } = warm.alignment;
-        let adrift = self.open.is_some_and(|(since, from)| {
-            let ahead = now.cast_signed() - since.cast_signed();
-            let own = from.cast_signed() + ahead * MS.cast_signed() + warm.base.unwrap_or(0) * SEGMENT.cast_signed();
-            anchor.ahead(own - segments.short.cast_signed(), now_us).unsigned_abs() > SLOT
-        });
-        if self.open.is_some() && (anchor.paused || adrift) {
-            let end = position.next_multiple_of(SEGMENT);
-            (warm.clean, warm.base, warm.said) = (end / SEGMENT, None, None);
-            (self.open, self.recorded) = (None, end);
-            self.admission.pledge(None);
-            self.watcher.ready(None);
-        } else if anchor.paused {
-            warm.said = Some((Switch::Paused, warm.clean));
-            self.watcher.ready(Some(Readiness { switch: Switch::Paused, from: anchor }));
-        } else if self.open.is_none() {
-            let (index, wait) = segments.next(anchor.position(now_us));
-            let own = self.recorded / SEGMENT;
-            (warm.clean, warm.base, warm.said) = (own, Some(index.wrapping_sub(own).cast_signed()), None);
-            self.open = Some((now + wait / MS, self.recorded));
-            self.admission.pledge(None);
-            self.watcher.ready(None);
-        } else if self.admission.next() > warm.clean {
-            let soonest = position + AHEAD;
-            let still = warm.said.filter(|(said, own)| Some(*said) == agreed || own * SEGMENT + AHEAD / 2 > soonest);
-            let own = still.map_or(soonest.div_ceil(SEGMENT), |(_, own)| own);
-            let switch = Switch::At(own.wrapping_add_signed(warm.base.unwrap_or(0)));
-            warm.said = Some((switch, own));
-            self.admission.pledge(Some(own));
-            self.watcher.ready(Some(Readiness { switch, from: anchor }));
-        }
-    }
-
-    fn own(&mut self, own: Own) {
-        let Some(mut warm) = self.warm.take() else { return };
-        let Segments { .. } = own.segments;
-        if own.paused && self.open.is_some() {
-            self.recorded = self.position().next_multiple_of(SEGMENT);
-            warm.clean = self.recorded / SEGMENT;
-            self.open = None;
-        }
-        let wanted = warm.base.filter(|_| self.open.is_some()).and_then(|base| own.first.checked_add_signed(-base));
-        let first = self.admission.own(own.first, wanted, warm.clean);
-        self.first = first * SEGMENT;
-        self.offset = own.segments.begin(own.first).cast_signed() - self.first.cast_signed();
-        self.paused = own.paused;
-        if !self.up {
-            return;
-        }
-        match self.open {
-            None => self.begin(),
-            Some((since, from)) => {
-                self.begun = true;
-                let wall_us = self.unix_us(since + self.first.saturating_sub(from) / MS);
-                let recorded = own.segments.begin(own.first);
-                self.watcher.state(Anchor { recorded, wall_us, paused: false });
-                self.mark();
-            }
-        }
     }
 }
