@@ -64,13 +64,13 @@ impl Chance {
 }
 
 async fn schedule(number: u64) {
-    // Of those who try again (`platform::retry`).
-    fastrand::seed(number);
     let mut chance = Chance(number);
     // The first page has to be there, or there is no recording.
     let mut pages: Vec<Page> = (0..12).map(|_| chance.page()).collect();
     pages[0] = Page::Up(chance.ms(1_500));
     let mut town = Town::of(Duration::from_secs(30), &pages).await;
+    // Of those who try again (`platform::retry`).
+    fastrand::seed(number);
     let faults = chance.below(3);
     if faults > 0 {
         // What is appended to a file is not tried again here, and a file that is made of its chunks has dozens of appends.

@@ -94,6 +94,8 @@ pub const TASK: &str = "11111111-2222-4333-8444-555555555555";
 impl World {
     /// A page that ends its recording after so many segments.
     pub fn of(segments: u64) -> Self {
+        // Those who try again wait as long each time that a test is run.
+        fastrand::seed(0);
         let chunks = MemoryChunkStore::default();
         let recordings = MemoryRecordings::default();
         let continuation = Arc::new(MemoryContinuation::default());
