@@ -38,8 +38,9 @@ layers: ## build the layers of a function into .tools/layers/release-ARCH, in mi
 
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record
-record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
-	$(CARGO) build --release --locked --bin panorec --example serve --example judge
+record: ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="--fps 60 ..." override
+	@scripts/setup.sh build
+	@scripts/beside.sh run $(CARGO) build --release --locked --bin panorec --example serve --example judge
 	@RECORD_SECONDS="$(SECONDS)" scripts/record.sh
 
 # Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;
@@ -47,13 +48,18 @@ record: setup ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... A
 # everything the tests run, twice, which on 2 cores costs more than the optimiser does. Naming the examples makes rustdoc
 # resolve features with the tests' dependencies: without them it checked most crates once more, for two minutes.
 .PHONY: test
-test: setup ## format, lints, documentation, then unit, integration and end-to-end tests
-	@scripts/setup.sh test
+test: ## format, lints, documentation, then unit, integration and end-to-end tests
+	@scripts/setup.sh build
+	@scripts/beside.sh "run test" $(MAKE) --no-print-directory checked-and-built
+	@CARGO="$(CARGO)" scripts/run-tests.sh
+
+# What `make test` does while it fetches; not for people.
+.PHONY: checked-and-built
+checked-and-built:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items --lib --examples
 	$(CARGO) test --release --locked --tests --no-run
-	@CARGO="$(CARGO)" scripts/run-tests.sh
 
 # Without a sanitizer cargo-fuzz works with the toolchain that is there: what is fuzzed has no unsafe code of its own.
 FUZZ_SECONDS ?= 60

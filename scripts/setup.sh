@@ -47,9 +47,15 @@ as_root() {
     fi
 }
 
+# What it says, hundreds of lines, matters only when it fails: apt_failed shows it.
 apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
-        -o DPkg::Lock::Timeout="$APT_LOCK_SECONDS" -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@" </dev/null >&2 9>&-
+        -o DPkg::Lock::Timeout="$APT_LOCK_SECONDS" -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@" \
+        </dev/null >"$TOOLS/apt.log" 2>&1 9>&-
+}
+apt_failed() {
+    cat "$TOOLS/apt.log" >&2
+    die "$@"
 }
 
 # Package lists of a bare machine are empty or old, so a first failure is answered by an update and one more try.
@@ -57,10 +63,11 @@ apt_install() {
     command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: $*" \
         "install them by your system's own means and run this again"
     say "installing $*"
+    as_root true # or says why not, or asks for a password: not into the log
     if apt_get install --no-install-recommends "$@"; then return; fi
     say "that failed; updating apt's package lists and trying once more"
-    apt_get update || die "apt-get update failed; is the network reachable?"
-    apt_get install --no-install-recommends "$@" || die "apt-get could not install: $*"
+    apt_get update || apt_failed "apt-get update failed; is the network reachable?"
+    apt_get install --no-install-recommends "$@" || apt_failed "apt-get could not install: $*"
 }
 
 missing=()
@@ -370,6 +377,8 @@ install_fuzz() {
 }
 
 main() {
+    # After the step of now: neither a package half installed nor a download that nobody waits for.
+    trap 'exit 143' TERM
     local words=("$@") word
     if ((${#words[@]} == 0)); then words=(build run); fi
     mkdir -p "$TOOLS"
