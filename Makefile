@@ -44,7 +44,7 @@ record: ## record the demo page for 10 s; URL=... SECONDS=... OUTPUT=... ARGS="-
 	@RECORD_SECONDS="$(SECONDS)" scripts/record.sh
 
 # Everything in one profile, the one that ships. Clippy and rustdoc only need the metadata of dependencies and share it;
-# build scripts and proc macros are built once for all four commands; a dev profile beside it would build them, and
+# build scripts and proc macros are built once for all commands; a dev profile beside it would build them, and
 # everything the tests run, twice, which on 2 cores costs more than the optimiser does. Naming the examples makes rustdoc
 # resolve features with the tests' dependencies: without them it checked most crates once more, for two minutes.
 .PHONY: test
@@ -59,7 +59,7 @@ checked-and-built:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items --lib --examples
-	$(CARGO) test --release --locked --tests --no-run
+	$(CARGO) test --release --locked --no-run # with the examples, which `sam build` would build in a test
 
 # Without a sanitizer cargo-fuzz works with the toolchain that is there: what is fuzzed has no unsafe code of its own.
 FUZZ_SECONDS ?= 60
