@@ -16,7 +16,8 @@ others=$!
 # A group of its own (-m), so that whatever ends this script ends them all.
 trap 'kill -- "-$others" 2>/dev/null; rm -f "$said"' EXIT
 
-"${TEST[@]}" --test e2e
+# More threads than processors: most of them wait for their turn.
+"${TEST[@]}" --test e2e -- --test-threads 4
 e2e=$?
 ((e2e < 128)) || exit "$e2e" # interrupted
 wait "$others"

@@ -40,7 +40,7 @@ fn ctrl_c_gives_a_complete_file() {
 
 #[test]
 fn ctrl_c_before_the_page_is_there_ends_at_once_and_says_so() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("never", &[]);
     recording.until_page("never", Duration::from_millis(500));
     recording.interrupt();
@@ -53,7 +53,7 @@ fn ctrl_c_before_the_page_is_there_ends_at_once_and_says_so() {
 
 #[test]
 fn a_page_starts_its_recording_itself() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("manual.html", &["--duration", "4s", "--manual-start"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -114,7 +114,7 @@ fn a_reload_keeps_sound_and_picture_together() {
 
 #[test]
 fn a_page_ends_its_recording_itself() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("stop.html", &["--duration", "20s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -127,7 +127,7 @@ fn a_page_ends_its_recording_itself() {
 
 #[test]
 fn a_killed_panorec_leaves_no_process_and_what_makes_a_file() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("clock.html", &[]);
     recording.until_page("clock.html", Duration::from_secs(6));
     assert!(recording.children("").len() > 3, "Chromium and FFmpeg are not running");

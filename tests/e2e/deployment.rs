@@ -3,6 +3,7 @@
 use crate::cloud::lambda::Lambda;
 use crate::cloud::process::tool;
 use crate::cloud::{KEY, REGION, SECRET};
+use crate::run::turn;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,7 +23,9 @@ pub fn deploy(lambda: &Lambda, parameters: &[(&str, &str)]) -> HashMap<String, S
     std::fs::write(&source, template(&dir)).unwrap();
     // The program that the other tests run, too; the profile that is deployed takes minutes.
     let build = ["build", "--build-in-source", "--template", source.to_str().unwrap(), "--build-dir"];
+    let building = turn(); // the program may be replaced, which nobody runs now
     sam(lambda, &dir, &[&build[..], &[built.to_str().unwrap()]].concat());
+    drop(building);
     let overrides: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let template = built.join("template.yaml");
     let mut deploy = vec!["deploy", "--template-file", template.to_str().unwrap(), "--stack-name", STACK];

@@ -13,7 +13,7 @@ const LOCAL: [&str; 2] = ["--allow-address", "127.0.0.0/8"];
 
 #[test]
 fn a_missing_chromium_is_named_with_its_cure() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let url = stage.server.url("clock.html");
     let nowhere = [("PANOREC_CHROMIUM", "/nowhere/chromium")];
     let outcome = stage.command(&url, &stage.file(), &LOCAL, &nowhere).end();
@@ -23,7 +23,7 @@ fn a_missing_chromium_is_named_with_its_cure() {
 
 #[test]
 fn a_missing_ffmpeg_is_named_with_its_cure() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let url = stage.server.url("clock.html");
     let nowhere = [("PANOREC_FFMPEG", "/nowhere/ffmpeg")];
     let outcome = stage.command(&url, &stage.file(), &LOCAL, &nowhere).end();
@@ -33,7 +33,7 @@ fn a_missing_ffmpeg_is_named_with_its_cure() {
 
 #[test]
 fn a_chromium_that_ends_at_once_is_not_waited_for() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let url = stage.server.url("clock.html");
     let outcome = stage.command(&url, &stage.file(), &LOCAL, &[("PANOREC_CHROMIUM", "/bin/false")]).end();
     outcome.failed(&["chromium"]);
@@ -42,7 +42,7 @@ fn a_chromium_that_ends_at_once_is_not_waited_for() {
 
 #[test]
 fn an_output_that_cannot_be_written_is_refused_before_anything_starts() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let file = stage.out().join("missing/film.mp4");
     let outcome = stage.record_url(&stage.server.url("clock.html"), &file, &LOCAL).end();
     outcome.failed(&["missing"]);
@@ -51,7 +51,7 @@ fn an_output_that_cannot_be_written_is_refused_before_anything_starts() {
 
 #[test]
 fn an_existing_output_is_not_overwritten() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     std::fs::write(stage.file(), b"precious").unwrap();
     let outcome = stage.record("clock.html", &["--duration", "2s"]).end();
     outcome.failed(&["exists"]);
@@ -60,7 +60,7 @@ fn an_existing_output_is_not_overwritten() {
 
 #[test]
 fn a_loopback_address_needs_leave() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record_url(&stage.server.url("clock.html"), &stage.file(), &["--duration", "2s"]).end();
     outcome.failed(&["127.0.0.1", "--allow-address"]);
     assert_eq!(stage.server.asked("clock.html"), 0, "the page was fetched all the same");
@@ -69,7 +69,7 @@ fn a_loopback_address_needs_leave() {
 
 #[test]
 fn an_error_page_is_no_page() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("status/500", &["--duration", "2s"]).end();
     outcome.failed(&["500"]);
     assert_eq!(outcome.json["ErrorCode"], "InternalErr");
@@ -78,7 +78,7 @@ fn an_error_page_is_no_page() {
 
 #[test]
 fn a_refused_connection_is_told_as_such() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}/", free.local_addr().unwrap());
     drop(free);
@@ -105,7 +105,7 @@ fn a_server_that_says_nothing_is_given_up_and_a_page_without_end_is_recorded() {
 
 #[test]
 fn a_killed_ffmpeg_loses_little_and_says_so() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("clock.html", &["--duration", "10s"]);
     recording.until_page("clock.html", Duration::from_secs(6));
     recording.kill_child("ivf");
@@ -120,7 +120,7 @@ fn a_killed_ffmpeg_loses_little_and_says_so() {
 
 #[test]
 fn a_stuck_ffmpeg_does_not_hang_the_recording() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("clock.html", &["--duration", "8s"]);
     recording.until_page("clock.html", Duration::from_secs(5));
     recording.stop_child("ivf");
@@ -156,7 +156,7 @@ fn a_slow_encoder_lowers_the_rate_and_spares_the_sound() {
 
 #[test]
 fn a_full_disk_keeps_what_was_recorded() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     // Segments of the clock page at this ceiling fill it after a few seconds.
     let disk = SmallDisk::mount(&stage.out(), 5).unwrap();
     let outcome = stage.record("animation.html", &["--duration", "20s", "--bitrate", "4000k"]).end();

@@ -12,7 +12,7 @@ use crate::deployment;
 use crate::gateway::{Client, request};
 use crate::judge::Evidence;
 use crate::judge::tools::{arg, run_ok, tool};
-use crate::run::{GONE_WITHIN, Stage, turn};
+use crate::run::{GONE_WITHIN, Stage};
 use crate::watch::Watch;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -307,11 +307,7 @@ impl Drop for Deployed {
 fn a_recording_outlives_its_invocations_and_one_that_is_killed_at_its_timeout() {
     let stage = Stage::aside();
     let page = "room.html";
-    // What is deployed is built, and may replace the program that a test whose turn it is runs.
-    let platform = {
-        let _turn = turn();
-        Deployed::new()
-    };
+    let platform = Deployed::new();
     let asked = |times| platform.until(page, REPLACED_WITHIN, || stage.server.asked(page) >= times);
     let order = json!({"RecordURL": stage.server.url(page)});
     let task = platform.client.good("Start", order)["TaskID"].as_str().unwrap().to_string();

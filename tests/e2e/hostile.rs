@@ -51,7 +51,7 @@ fn attacks() -> Vec<String> {
 
 #[test]
 fn a_hostile_page_reaches_nothing_and_is_recorded() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let neighbour = Neighbour::new();
     let url = format!("{}#{}", stage.server.url("hostile.html"), neighbour.address);
     let args = [&ALLOWED[..], &["--duration", "6s"]].concat();
@@ -82,7 +82,7 @@ fn a_hostile_page_reaches_nothing_and_is_recorded() {
 
 #[test]
 fn a_page_that_leads_elsewhere_is_not_followed() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let neighbour = Neighbour::new();
     let url = stage.server.url(&format!("redirect?http://{}/", neighbour.address));
     let outcome = stage.record_url(&url, &stage.file(), &ALLOWED).end();

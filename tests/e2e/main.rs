@@ -2,7 +2,7 @@
 //!
 //! `run` starts panorec and sees to it that it ends and leaves nothing; `judge` says what is in the file; `checks` says what must be.
 //! The tests are named situations: `ordinary` pages, `situations` that pages bring about, `control` from outside and by the page,
-//! `failures`, `hostile` pages, the `service`, the `function` under platforms that run it. They take turns: recordings disturb each other. None asks for absolute speed unless the machine was idle enough to owe it.
+//! `failures`, `hostile` pages, the `service`, the `function` under platforms that run it. They take turns, alone or in twos: recordings disturb each other. None asks for absolute speed unless the machine was idle enough to owe it.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 #![allow(clippy::disallowed_methods, reason = "tests start servers and the program itself, and end them")]
 

@@ -108,7 +108,7 @@ fn fifteen_pictures_a_second_lie_on_their_grid() {
 fn a_page_that_stands_still_costs_few_pictures_and_no_time() {
     /// One a second and one at each of the three segment starts, the first and the last, and what the page draws until it is laid out.
     const MOST: usize = 30;
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("static.html", &["--duration", "6s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -124,7 +124,7 @@ fn a_page_that_stands_still_costs_few_pictures_and_no_time() {
 
 #[test]
 fn silence_and_blankness_are_reported() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("blank.html", &["--duration", "7s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -139,7 +139,7 @@ fn silence_and_blankness_are_reported() {
 
 #[test]
 fn webgl_is_drawn() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("webgl.html", &["--duration", "3s"]).end();
     checks::container(&outcome, &outcome.good());
     let shown = Colours::at(&outcome.file, (1280, 720), 2.5).unwrap();
@@ -160,7 +160,7 @@ fn chinese_japanese_korean_and_emoji_are_not_boxes() {
     /// Two glyphs differ by more; the same glyph drawn twice by less.
     const DIFFERENT: f64 = 6.0;
     const CELL: usize = 80;
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("glyphs.html", &["--duration", "3s"]).end();
     checks::container(&outcome, &outcome.good());
     let shown = Colours::at(&outcome.file, (1280, 720), 2.5).unwrap();

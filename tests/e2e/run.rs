@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,35 @@ const STEP: Duration = Duration::from_millis(8);
 /// dozen processes takes a moment to be reaped.
 pub const GONE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Recordings disturb each other on two cores, and so does judging: one test at a time.
-pub fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// Recordings disturb each other on two cores, and so does judging: whoever judges how well it went, where the machine could
+/// have done better, has the machine alone; two others share it.
+const SHARES: usize = 2;
+
+/// A part of the machine, given back when dropped.
+pub struct Turn(usize);
+
+static FREE: Mutex<usize> = Mutex::new(SHARES);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    fn of(shares: usize) -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = GIVEN_BACK.wait_while(free, |free| *free < shares).unwrap_or_else(PoisonError::into_inner);
+        *free -= shares;
+        Self(shares)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        GIVEN_BACK.notify_all();
+    }
+}
+
+/// All of the machine.
+pub fn turn() -> Turn {
+    Turn::of(SHARES)
 }
 
 /// The turn of tests that wait far more than they record: one of them beside the one whose turn it is.
@@ -37,8 +62,9 @@ fn aside() -> MutexGuard<'static, ()> {
 
 /// Everything a test needs: its turn, a server, directories that vanish.
 pub struct Stage {
-    /// `None` for a stage beside another one.
-    _turn: Option<MutexGuard<'static, ()>>,
+    /// Neither for a stage beside another one.
+    _turn: Option<Turn>,
+    _aside: Option<MutexGuard<'static, ()>>,
     /// The pages.
     pub server: Server,
     dir: tempfile::TempDir,
@@ -47,27 +73,32 @@ pub struct Stage {
 impl Stage {
     /// Waits for its turn and sets up.
     pub fn new() -> Self {
-        Self::with(Some(turn()))
+        Self::with(Some(turn()), None)
+    }
+
+    /// For a test that asks for the same of a busy machine as of an idle one: another such recording may run beside it.
+    pub fn shared() -> Self {
+        Self::with(Some(Turn::of(1)), None)
     }
 
     /// For a test that waits for minutes and judges no picture by the clock: others go on meanwhile.
     pub fn aside() -> Self {
-        Self::with(Some(aside()))
+        Self::with(None, Some(aside()))
     }
 
     /// A second one for a recording at the same time as that of `self`: for tests that wait more than they record.
     pub fn beside(&self) -> Self {
-        Self::with(None)
+        Self::with(None, None)
     }
 
-    fn with(turn: Option<MutexGuard<'static, ()>>) -> Self {
+    fn with(turn: Option<Turn>, aside: Option<MutexGuard<'static, ()>>) -> Self {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pages");
         let server = Server::start(&pages, &media::directory().unwrap(), 0).unwrap();
         let dir = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
         for name in ["out", "tmp", "run", "home"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { _turn: turn, server, dir }
+        Self { _turn: turn, _aside: aside, server, dir }
     }
 
     /// Directory of the output.

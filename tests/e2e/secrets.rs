@@ -109,7 +109,7 @@ impl Caller<'_> {
 
 #[test]
 fn no_secret_is_in_any_log_line_or_message() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let runtime = runtime();
     let mishaps = Mishaps { ended: 1, refusal: Some("FailedOperation.ClassLevelLimitExceeded"), ..Mishaps::default() };
     let (vod, bucket, tables) = runtime.block_on(async {

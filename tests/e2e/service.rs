@@ -17,7 +17,7 @@ const COMMAND: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_recording_is_started_steered_stopped_described_and_fetched() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task =
         gateway.record("room.html", json!({"Output": {"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}}}));
@@ -60,7 +60,7 @@ fn a_recording_is_started_steered_stopped_described_and_fetched() {
 
 #[test]
 fn a_stop_before_the_recorder_is_up_ends_the_task() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task = gateway.record("never", json!({}));
     gateway.good("Stop", json!({"TaskID": task}));
@@ -72,7 +72,7 @@ fn a_stop_before_the_recorder_is_up_ends_the_task() {
 
 #[test]
 fn a_page_that_cannot_be_opened_ends_the_task_with_its_reason() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task = gateway.record("there-is-no-such-page.html", json!({}));
     let (done, _) = gateway.until(&task, "finished");
@@ -83,7 +83,7 @@ fn a_page_that_cannot_be_opened_ends_the_task_with_its_reason() {
 
 #[test]
 fn a_killed_gateway_loses_no_task() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut gateway = Gateway::start(&stage, &[], &[]);
     let task = gateway.record("clock.html", json!({"ClientToken": "once"}));
     gateway.until(&task, "recording");
@@ -106,7 +106,7 @@ fn a_killed_gateway_loses_no_task() {
 fn a_full_temporary_directory_lets_no_recording_begin_and_costs_one_that_runs_nothing_unlisted() {
     /// The page's clock jumps by more only where it was gone, however busy the machine is.
     const GONE_MS: f64 = 1500.0;
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let _disk = SmallDisk::mount(&stage.temp(), 64).unwrap();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task = gateway.record("clock.html", json!({}));
@@ -131,7 +131,7 @@ fn a_full_temporary_directory_lets_no_recording_begin_and_costs_one_that_runs_no
 
 #[test]
 fn the_same_through_s3_and_dynamodb() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (bucket, raw, tables) =
         runtime.block_on(async { (Bucket::new().await, Bucket::new().await, Tables::new().await) });
@@ -259,7 +259,7 @@ pub fn heard(server: &std::net::TcpListener, answer: &str) -> (String, serde_jso
 
 #[test]
 fn pages_of_strangers_may_not_call() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let gateway = Gateway::start(&stage, &[], &[]);
     let body = json!({"Action": "List"}).to_string();
     let call = |headers: &[&str]| request(&gateway.address, "POST", "/record", headers, body.as_bytes()).status;
@@ -270,7 +270,7 @@ fn pages_of_strangers_may_not_call() {
 
 #[test]
 fn recordings_are_served_in_ranges_and_nothing_else_is() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let gateway = Gateway::start(&stage, &[], &[]);
     let task = gateway.record("stop.html", json!({}));
     let (done, _) = gateway.until(&task, "finished");

@@ -74,7 +74,7 @@ fn never_magenta(outcome: &Outcome) {
 
 #[test]
 fn a_slow_page_is_recorded_from_its_own_first_picture() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("slow.html", &["--duration", "3s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -89,7 +89,7 @@ fn a_slow_page_is_recorded_from_its_own_first_picture() {
 
 #[test]
 fn dialogs_are_answered_and_not_seen() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = stage.record("alert.html", &["--duration", "5s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -99,7 +99,7 @@ fn dialogs_are_answered_and_not_seen() {
 
 #[test]
 fn a_page_that_asks_before_it_is_left_is_left() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("beforeunload.html", &["--duration", "6s"]);
     // At once: the gesture must come before the page leaves.
     recording.until_page("beforeunload.html", Duration::ZERO);
@@ -114,7 +114,7 @@ fn a_page_that_asks_before_it_is_left_is_left() {
 
 #[test]
 fn a_tab_opened_by_the_page_does_not_stop_it() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = with_gesture(&stage, "open-tab.html", "openIt()", "6s");
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -124,7 +124,7 @@ fn a_tab_opened_by_the_page_does_not_stop_it() {
 
 #[test]
 fn a_window_opened_by_the_page_is_not_recorded() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = with_gesture(&stage, "open-popup.html", "openIt()", "6s");
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -134,7 +134,7 @@ fn a_window_opened_by_the_page_is_not_recorded() {
 
 #[test]
 fn the_list_of_a_select_is_seen() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = with_click(&stage, (200, 272));
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -149,7 +149,7 @@ fn the_list_of_a_select_is_seen() {
 fn the_calendar_of_a_date_field_is_seen() {
     /// Mean change of the place where the calendar opens; a cursor or a focus ring changes less than 2.
     const CHANGED: f64 = 10.0;
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = with_click(&stage, (520, 272));
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -161,7 +161,7 @@ fn the_calendar_of_a_date_field_is_seen() {
 
 #[test]
 fn full_screen_is_the_page_alone() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let outcome = with_gesture(&stage, "fullscreen.html", "enter()", "5s");
     let e = outcome.good();
     checks::container(&outcome, &e);
@@ -199,7 +199,7 @@ fn came_back(outcome: &Outcome) {
 
 #[test]
 fn a_crashed_tab_comes_back_and_the_gap_is_listed() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("crash.html", &["--duration", "9s"]);
     recording.until_page("crash.html", SETTLED);
     devtools(&mut recording, "crash.html").crash();
@@ -209,7 +209,7 @@ fn a_crashed_tab_comes_back_and_the_gap_is_listed() {
 
 #[test]
 fn a_killed_browser_comes_back_and_the_gap_is_listed() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let mut recording = stage.record("crash.html", &["--duration", "9s"]);
     recording.until_page("crash.html", SETTLED);
     recording.kill_child("--user-data-dir=");

@@ -38,7 +38,7 @@ fn until_asked(vod: &VodServer, times: usize) {
 
 #[test]
 fn a_recording_becomes_an_asset_though_leave_has_ended_and_its_recorder_is_killed() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let runtime = runtime();
     let mishaps = Mishaps { ended: 1, silent: 1, refusal: None };
     let vod = runtime.block_on(async { VodServer::new(Bucket::new().await, mishaps).await });

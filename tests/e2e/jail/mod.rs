@@ -223,7 +223,7 @@ fn every_way_of_starting_chromium_records_in_the_jail() {
 
 #[test]
 fn a_small_function_records_with_its_share_of_a_processor() {
-    let stage = Stage::new();
+    let stage = Stage::shared();
     let tmp = stage.out().join("tmp");
     std::fs::create_dir(&tmp).unwrap();
     let limits = Limits::small();
