@@ -17,8 +17,8 @@ use crate::config;
 use crate::generation::Invocation;
 use crate::platform::clock::SystemClock;
 
-/// How often tasks are looked for that nobody works on: what a schedule does in the cloud. Nothing is recorded between the
-/// end of a lost recorder's lease and the next look; a look is one small query.
+/// Between two looks for tasks that nobody works on: what a schedule does in the cloud. Nothing is recorded between a
+/// recorder's loss and the look that finds it, unless the one who asked for it is still there; a look is some small queries.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a request may take: what HTTP gateways allow.
 const REQUEST: Duration = Duration::from_secs(30);

@@ -19,6 +19,7 @@ mod record;
 mod run;
 mod secret;
 mod tasks;
+mod watch;
 
 pub use admission::Admission;
 pub use announce::{Announcer, Unheard, WebAnnouncer};

@@ -32,8 +32,6 @@ pub const KEEP_MS: u64 = 30 * 24 * 3600 * 1000;
 /// No lease lasts as long, with what clocks of two machines may be apart: one that seems to was written before a clock was set
 /// back.
 const FAR_MS: u64 = 15_000;
-/// A lease that has been over for longer is looked at twice: a clock was set, or the store was away, and its holder may be well.
-const STALE_MS: u64 = 10_000;
 
 /// What a caller wants a running recorder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,9 +326,23 @@ impl TaskRecord {
         self.status != Status::Finished && over && self.relay.alive(now).is_none()
     }
 
-    /// Whether what its lease says may have other reasons than that its holder is lost.
-    pub fn doubtful(&self, now: u64) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.expires > now || lease.expires + STALE_MS < now)
+    /// By the clock, its holder should have renewed its lease long ago, which then lasts for `lease_ms`: a recorder, of which
+    /// another one has to take over soon, `late_ms` after the last time; anybody else when it is over.
+    pub fn overdue(&self, now: u64, lease_ms: u64, late_ms: u64) -> bool {
+        let records = self.status <= Status::Paused;
+        let late = |lease: &Lease| records && now + lease_ms >= lease.expires + late_ms;
+        self.lease.as_ref().is_some_and(|lease| !holds(lease.expires, now) || late(lease))
+    }
+
+    /// Whoever wrote this lease was watched, and is lost: it is over, by any clock.
+    pub fn give_up(&mut self, seen: &Lease) -> Result<(), Refused> {
+        match self.lease.as_mut().filter(|lease| *lease == seen) {
+            Some(lease) => {
+                lease.expires = 0;
+                Ok(())
+            }
+            None => Err(Refused::Leased),
+        }
     }
 
     /// The lease lasts longer.

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const LOST_SECONDS: f64 = 2.2;
 /// What is on its way through encoder and store at the moment of a kill, on a busy machine.
 const ON_ITS_WAY_SECONDS: f64 = 1.0;
-/// The clock in the pictures jumps by more at each restart: a lease has to run out first. No lateness of a page comes near.
-const RESTART_MS: f64 = 2_000.0;
-/// A lease has to run out, somebody has to look, and a browser has to start.
+/// The clock in the pictures jumps by more at each restart: it has to be seen first that nobody renews the lease. No lateness of
+/// a page comes near.
+const RESTART_MS: f64 = 1_500.0;
+/// A lease that nobody renews has to be seen, and a browser has to start.
 const ANOTHER: Duration = Duration::from_secs(60);
 
 fn kills_wanted() -> usize {

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::change::ChangeError;
-use super::lease::{Holder, RENEW};
+use super::lease::Holder;
 use super::outcome::Stopped;
 use super::preview::Showing;
 use super::publish::Course;
@@ -69,8 +69,6 @@ struct Told {
     /// As a successor: what the recorder is ready for, and how often the holder's page was loaded again.
     ready: Option<Readiness>,
     refreshed: u32,
-    /// Longest time between two renewals of the lease.
-    lease_age: Duration,
 }
 
 /// What a desk is set up with.
@@ -120,11 +118,6 @@ impl<'a> Desk<'a> {
         self.told(|t| t.handing_over)
     }
 
-    /// Longest time between two renewals of the lease.
-    pub fn lease_age(&self) -> Duration {
-        self.told(|t| t.lease_age)
-    }
-
     /// Works until the recording is over, and for ever if that is how long it takes.
     pub async fn work_for_ever(&self) {
         self.work().await;
@@ -133,18 +126,15 @@ impl<'a> Desk<'a> {
 
     /// Works until the task is lost to somebody else.
     async fn work(&self) {
-        let mut renewed = Instant::now();
         loop {
+            // A renewal that failed waits for the next look.
+            let due = Some(self.office.holder.due()).filter(|due| !due.is_zero());
             tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(due.map_or(POLL, |due| due.min(POLL))) => {}
                 () = self.news.notified() => {}
             }
-            match self.round(renewed.elapsed() >= RENEW).await {
-                Ok(true) => {
-                    self.told(|t| t.lease_age = t.lease_age.max(renewed.elapsed()));
-                    renewed = Instant::now();
-                }
-                Ok(false) => {}
+            match self.round(self.office.holder.due().is_zero()).await {
+                Ok(()) => {}
                 Err(ChangeError::Refused(Refused::Fenced) | ChangeError::Unknown(_)) => {
                     tracing::warn!("the task was taken over; this invocation ends");
                     self.told(|t| t.fenced = true);
@@ -156,8 +146,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Reads the record, hands commands on, writes what is new. Says whether it wrote.
-    async fn round(&self, renew: bool) -> Result<bool, ChangeError> {
+    /// Reads the record, hands commands on, writes what is new.
+    async fn round(&self, renew: bool) -> Result<(), ChangeError> {
         let (record, joined) = self.office.holder.look().await?;
         if self.told(|t| t.successor) {
             match joined {
@@ -171,7 +161,7 @@ impl<'a> Desk<'a> {
         let applied = record.waiting.iter().any(|c| c.seq <= obeyed);
         let measured = self.told(|t| std::mem::take(&mut t.measured));
         if state.is_none() && !applied && !measured && !renew {
-            return Ok(false);
+            return Ok(());
         }
         self.office
             .holder
@@ -186,7 +176,7 @@ impl<'a> Desk<'a> {
                 t.state = None;
             }
         });
-        Ok(true)
+        Ok(())
     }
 
     /// Writes the recorder's state down, unless delivery has begun and it is old news.

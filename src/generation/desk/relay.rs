@@ -58,7 +58,8 @@ impl Desk<'_> {
         let called = self.office.holder.edit(edit).await?;
         let event = RecorderEvent { task: record.id.clone(), generation: Some(called.generation + 1) };
         tracing::info!(generation = called.generation + 1, calls = called.relay.calls, "asking for a successor");
-        if let Err(error) = self.office.platform.continuation.invoke(&event).await {
+        let asked = self.office.holder.holding(self.office.platform.continuation.invoke(&event)).await?;
+        if let Err(error) = asked {
             // It is asked for again once patience is over.
             tracing::warn!(error = %crate::generation::chain(&error), "successor not asked for");
         }
@@ -81,15 +82,14 @@ impl Desk<'_> {
     }
 
     /// A successor's side.
-    pub(super) async fn accompany(&self, record: &TaskRecord, renew: bool) -> Result<bool, ChangeError> {
+    pub(super) async fn accompany(&self, record: &TaskRecord, renew: bool) -> Result<(), ChangeError> {
         if record.status > Status::Paused {
             self.stop().await;
-            return Ok(false);
+            return Ok(());
         }
         let now = self.office.platform.clock.now();
         if record.lease.as_ref().is_none_or(|lease| lease.expires <= now) {
-            self.take_over(record).await?;
-            return Ok(true);
+            return self.take_over(record).await;
         }
         self.align(record);
         let ready = self.told(|t| t.ready);
@@ -100,18 +100,18 @@ impl Desk<'_> {
             }
         };
         if !renew && said == ready.map(|r| r.switch) {
-            return Ok(false);
+            return Ok(());
         }
         let edit = |record: &mut TaskRecord, owner: &str, now| match ready {
             Some(ready) => record.ready(owner, ready.switch, ready.from, now, LEASE_MS),
             None => record.relay(RelayEvent::Moved, now, LEASE_MS),
         };
         match self.office.holder.edit_relay(edit).await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(()),
             // The recorder hears of it with the next look, and says anew what it is ready for.
             Err(ChangeError::Refused(crate::task::record::Refused::Moved)) => {
-                self.office.holder.edit_relay(|record, _, now| record.relay(RelayEvent::Moved, now, LEASE_MS)).await?;
-                Ok(true)
+                let moved = |record: &mut TaskRecord, _: &str, now| record.relay(RelayEvent::Moved, now, LEASE_MS);
+                self.office.holder.edit_relay(moved).await.map(drop)
             }
             Err(error) => Err(error),
         }

@@ -32,8 +32,7 @@ const SEEN_OFF: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(500);
 /// It is gone so long before it would be killed.
 const GOING: Duration = Duration::from_secs(1);
-/// How long the last segments and pictures may take to be published. Nobody renews the lease meanwhile, and whoever goes on
-/// publishes what is missing.
+/// How long the last segments and pictures may take to be published. Whoever goes on publishes what is missing.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a generation's share came to.
@@ -91,7 +90,7 @@ impl TaskRunner {
         }
         let left = match record.generation {
             1 => Vec::new(),
-            _ => self.chunks(&record).list(&prefix(&record.id)).await?,
+            _ => holder.holding(self.chunks(&record).list(&prefix(&record.id))).await??,
         };
         let base = record.seams.next_index(&left);
         let too_many = record.crashes > MAX_CRASHES || invocation.too_many_hops(&record);
@@ -113,12 +112,14 @@ impl TaskRunner {
             })
             .await?;
         let target = match base {
-            0 if record.order.in_bucket() => match self.platform.recordings.create(&place(&record)).await {
-                Ok(target) => Some(target),
-                // Tried again by whoever comes next.
-                Err(error) if error.kind.is_transient() => return Err(error.into()),
-                Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
-            },
+            0 if record.order.in_bucket() => {
+                match holder.holding(self.platform.recordings.create(&place(&record))).await? {
+                    Ok(target) => Some(target),
+                    // Tried again by whoever comes next.
+                    Err(error) if error.kind.is_transient() => return Err(error.into()),
+                    Err(error) => return Ok(failed(FailureCode::UploadFailed, super::super::chain(&error)).into()),
+                }
+            }
             // The writer goes on with the file that an earlier generation began; only the video-on-demand service gets none.
             _ => None,
         };
@@ -189,14 +190,14 @@ impl TaskRunner {
             }
         };
         let recording = async {
-            let outcome = tokio::select! {
-                outcome = self.studio.record(job, commands, &desk) => outcome,
-                () = desk.work_for_ever() => unreachable!("it never ends"),
-            };
+            let outcome = self.studio.record(job, commands, &desk).await;
             drop(over);
             outcome
         };
-        let (outcome, ()) = tokio::join!(recording, publishing);
+        let (outcome, ()) = tokio::select! {
+            done = async { tokio::join!(recording, publishing) } => done,
+            () = desk.work_for_ever() => unreachable!("it never ends"),
+        };
         if outcome.withdrawn {
             return self.withdraw(holder, record, outcome).await;
         }
@@ -222,7 +223,7 @@ impl TaskRunner {
         let product = Product {
             failure: made.failure.clone().or(outcome.failure),
             quality: Some(outcome.quality),
-            lease_age: desk.lease_age(),
+            lease_age: holder.longest(),
             ..made
         };
         Ok(product.into())

@@ -17,11 +17,12 @@ use super::metrics::{self, Measured};
 use super::outcome::Saved;
 use super::record::{Studio, Tools};
 use super::secret::EncryptedChunks;
+use super::watch;
 use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
 use crate::task::order::StorageType;
 use crate::task::quality::Quality;
-use crate::task::record::{Joined, TaskRecord, Video, VodUpload};
+use crate::task::record::{Joined, Refused, TaskRecord, Video, VodUpload};
 use crate::task::status::{Status, StatusEvent};
 use async_trait::async_trait;
 use capture::Share;
@@ -40,8 +41,6 @@ pub const START_GRACE_MS: u64 = 90_000;
 const MAX_STARTS: u32 = 3;
 /// Recorders that may be lost in one recording. Each cost seconds, and it goes on; without an end it would go on failing.
 const MAX_CRASHES: u32 = 100;
-/// Between two looks at a task whose lease may have other reasons to be over: its holder renews it meanwhile if it is there.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Tasks that one sweep looks at.
 const SWEEP_PAGE: u32 = 100;
 
@@ -131,13 +130,7 @@ impl TaskRunner {
     #[tracing::instrument(skip_all, fields(task_id = event.task, request_id = invocation.id, generation))]
     async fn perform(&self, event: &RecorderEvent, invocation: &Invocation) -> Result<Status, ChangeError> {
         let retried = self.platform.retries.load(Ordering::Relaxed);
-        let (holder, record, joined) = match event.generation {
-            Some(generation) => Holder::join(&self.platform, &event.task, generation).await?,
-            None => {
-                let (holder, record) = Holder::claim(&self.platform, &event.task).await?;
-                (holder, record, Joined::Holder)
-            }
-        };
+        let (holder, record, joined) = self.take(event).await?;
         let generation = record.generation + u32::from(joined == Joined::Successor);
         tracing::Span::current().record("generation", generation);
         tracing::info!(status = record.status.word(), ?joined, "task taken");
@@ -215,6 +208,20 @@ impl TaskRunner {
         }
     }
 
+    /// Takes the event's task. Who finds somebody at work on it looks whether that one is alive: the platform delivers an
+    /// event again when an invocation was lost, too.
+    async fn take(&self, event: &RecorderEvent) -> Result<(Holder, TaskRecord, Joined), ChangeError> {
+        match Holder::take(&self.platform, event).await {
+            Err(held @ ChangeError::Refused(Refused::Leased)) => {
+                match watch::lost(&self.platform, vec![event.task.clone()]).await?.is_empty() {
+                    true => Err(held),
+                    false => Holder::take(&self.platform, event).await,
+                }
+            }
+            taken => taken,
+        }
+    }
+
     /// Announces a result that is written down, and what else is to be told; then the task is over. Long waits between two
     /// tries are left to whoever looks for tasks that nobody works on.
     async fn announce(&self, holder: &Holder, invocation: &Invocation) -> Result<Status, ChangeError> {
@@ -244,36 +251,31 @@ impl TaskRunner {
         }
     }
 
-    async fn find_orphans(&self) -> Result<usize, StoreError> {
+    async fn find_orphans(&self) -> Result<usize, ChangeError> {
         let now = self.platform.clock.now();
-        let (mut after, mut found) = (None, 0);
-        let mut doubtful = Vec::new();
+        let (mut after, mut orphans, mut held) = (None, Vec::new(), Vec::new());
         loop {
             let page = self.platform.tasks.list(Shelf::Running, SWEEP_PAGE, after.as_ref(), now).await?;
-            for task in page.records.iter().filter(|t| t.orphaned(now, START_GRACE_MS)) {
-                if task.doubtful(now) {
-                    doubtful.push((task.id.clone(), task.lease.clone()));
-                    continue;
+            for task in page.records {
+                match task.orphaned(now, START_GRACE_MS) {
+                    true if task.lease.is_none() => orphans.push(task.id),
+                    // A lease that is over may have other reasons: a clock was set, or the store was away.
+                    true => held.push(task.id),
+                    // What is recorded is lost for as long as nobody finds that its recorder is.
+                    false if task.status <= Status::Paused && task.lease.is_some() => held.push(task.id),
+                    false => {}
                 }
-                self.adopt(&task.id).await?;
-                found += 1;
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        if !doubtful.is_empty() {
-            tokio::time::sleep(SECOND_LOOK).await;
+        orphans.extend(watch::lost(&self.platform, held).await?);
+        for id in &orphans {
+            self.adopt(id).await?;
         }
-        for (id, lease) in doubtful {
-            let seen = self.platform.tasks.load(&id, self.platform.clock.now()).await?;
-            if seen.is_some_and(|seen| seen.record.running() && seen.record.lease == lease) {
-                self.adopt(&id).await?;
-                found += 1;
-            }
-        }
-        Ok(found)
+        Ok(orphans.len())
     }
 
     async fn adopt(&self, id: &str) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod calls;
 )]
 #[path = "../../../tests/aws/support/mod.rs"]
 mod cloud;
+mod crash;
 mod elsewhere;
 mod faults;
 mod gallery;

@@ -2,7 +2,8 @@
 //!
 //! An invocation is no child to be ended with us: it leads a session of its own, so that neither a terminal's Ctrl-C nor
 //! the end of the gateway reaches it, and keeps its own hard deadline. It is the same program with the same settings, so
-//! it gets our environment. We only collect its exit status, because the system would keep it otherwise.
+//! it gets our environment. As a platform does, we give its event to another one when it fails, for as long as we are there:
+//! a sweep finds what is left undone.
 
 use super::kind_of;
 use crate::platform::{Continuation, RecorderEvent, StoreError, StoreErrorKind};
@@ -15,11 +16,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
 /// The verb that runs one event.
 const VERB: &str = "invoke";
+/// Times that an event is given again, as AWS Lambda does.
+const AGAIN: u32 = 2;
+/// An invocation that was at work for so long before it failed is counted anew: recorders may be lost again and again in hours.
+const AT_WORK: Duration = Duration::from_secs(5);
 
 /// Starts `EXE invoke ARGS… -` with the event on its standard input.
 #[derive(Debug, Clone)]
@@ -44,28 +50,32 @@ impl ChildContinuation {
 #[async_trait]
 impl Continuation for ChildContinuation {
     async fn invoke(&self, event: &RecorderEvent) -> Result<(), StoreError> {
-        let failed = |kind, source| StoreError { op: "invoke for", key: event.task.clone(), kind, source };
-        let start = self.start.clone();
-        // Starting copies our page tables: not on a thread that serves others.
-        let mut child = match tokio::task::spawn_blocking(move || start.spawn()).await.map_err(io::Error::other) {
-            Ok(Ok(child)) => child,
-            Ok(Err(e)) | Err(e) => return Err(failed(kind_of_start(&e), explain(&self.start.exe, &e))),
-        };
-        let stdin = child.stdin.take();
-        let (pid, task) = (child.id(), event.task.clone());
-        tracing::debug!(task, pid, "invocation started");
-        tokio::spawn(reap(child, task));
+        let failed = |(kind, source)| StoreError { op: "invoke for", key: event.task.clone(), kind, source };
         let body = serde_json::json!({ "Recorder": event }).to_string();
-        // A pipe holds more than an event, so this waits for nobody.
-        let written = match stdin {
-            Some(mut stdin) => stdin.write_all(body.as_bytes()).await,
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        };
-        written.map_err(|e| failed(StoreErrorKind::Unavailable, e))
+        let (start, task) = (Arc::clone(&self.start), event.task.clone());
+        let child = start.with(&body).await.map_err(failed)?;
+        tokio::spawn(see_through(start, child, body, task));
+        Ok(())
     }
 }
 
 impl Start {
+    /// An invocation with this event.
+    async fn with(self: &Arc<Self>, body: &str) -> Result<Child, (StoreErrorKind, io::Error)> {
+        let start = Arc::clone(self);
+        // Starting copies our page tables: not on a thread that serves others.
+        let mut child = match tokio::task::spawn_blocking(move || start.spawn()).await.map_err(io::Error::other) {
+            Ok(Ok(child)) => child,
+            Ok(Err(e)) | Err(e) => return Err((kind_of_start(&e), explain(&self.exe, &e))),
+        };
+        // A pipe holds more than an event, so this waits for nobody.
+        let written = match child.stdin.take() {
+            Some(mut stdin) => stdin.write_all(body.as_bytes()).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        written.map(|()| child).map_err(|e| (StoreErrorKind::Unavailable, e))
+    }
+
     fn spawn(&self) -> io::Result<Child> {
         #[expect(clippy::disallowed_methods, reason = "an invocation is not a child to be ended with us")]
         let mut command = std::process::Command::new(&self.exe);
@@ -81,11 +91,26 @@ impl Start {
     }
 }
 
-async fn reap(mut child: Child, task: String) {
-    match child.wait().await {
-        Ok(status) if status.success() => tracing::debug!(task, "invocation ended"),
-        Ok(status) => tracing::warn!(task, %status, "invocation failed"),
-        Err(error) => tracing::warn!(task, %error, "invocation cannot be waited for"),
+/// Collects an invocation's exit status, and starts others as long as they fail and may.
+async fn see_through(start: Arc<Start>, mut child: Child, body: String, task: String) {
+    let mut left = AGAIN;
+    loop {
+        let (pid, began) = (child.id(), Instant::now());
+        tracing::debug!(task, pid, "invocation started");
+        match child.wait().await {
+            Ok(status) if status.success() => return tracing::debug!(task, pid, "invocation ended"),
+            Ok(status) => tracing::warn!(task, pid, %status, "invocation failed"),
+            Err(error) => return tracing::warn!(task, pid, %error, "invocation cannot be waited for"),
+        }
+        if began.elapsed() >= AT_WORK {
+            left = AGAIN;
+        }
+        let Some(fewer) = left.checked_sub(1) else { return };
+        left = fewer;
+        child = match start.with(&body).await {
+            Ok(child) => child,
+            Err((_, error)) => return tracing::warn!(task, %error, "invocation not started again"),
+        };
     }
 }
 
@@ -108,7 +133,6 @@ fn explain(exe: &Path, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
     use rustix::process::{Pid, Signal, kill_process};
-    use std::time::{Duration, Instant};
 
     /// A program, written by another process: one that we had open for writing could not be started while any other
     /// test's child still has it, too.
@@ -177,6 +201,24 @@ mod tests {
         drop(runtime);
         let pid = Pid::from_raw(line_in(&dir.path().join("pid")).parse().unwrap()).unwrap();
         kill_process(pid, Signal::KILL).expect("it runs on");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_event_of_an_invocation_that_fails_is_given_to_others_but_not_for_ever() {
+        for (script, times) in [("kill -9 $$", 3), ("test $(wc -l < events) -ge 2", 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            let exe = program(dir.path(), &format!("cat >> events; echo >> events; {script}"));
+            ChildContinuation::new(exe, Vec::new(), None).invoke(&event()).await.unwrap();
+            let events = || std::fs::read_to_string(dir.path().join("events")).unwrap_or_default();
+            let wanted = "{\"Recorder\":{\"TaskID\":\"t-1\"}}\n".repeat(times);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while events().len() < wanted.len() {
+                assert!(Instant::now() < deadline, "{}", events());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(events(), wanted);
+        }
     }
 
     #[tokio::test]

@@ -117,6 +117,28 @@ fn a_lease_keeps_others_out_until_it_expires_and_fences_the_loser() {
 }
 
 #[test]
+fn a_lease_that_is_not_renewed_is_overdue_while_something_is_recorded_and_given_up_as_it_was_seen() {
+    const LEASE: u64 = 5_000;
+    let mut task = task();
+    assert!(!task.overdue(99_000, LEASE, 2_000), "nobody holds it");
+    task.claim("a", 20_000, LEASE).unwrap();
+    let overdue = |task: &TaskRecord, at| task.overdue(at, LEASE, 2_000);
+    assert!(!overdue(&task, 21_999) && overdue(&task, 22_000) && overdue(&task, 99_000));
+    assert!(overdue(&task, 1_000), "the clock was set back far");
+    assert!(!overdue(&task, 18_000), "two clocks are not the same");
+    task.stop(22_000).unwrap();
+    assert!(!overdue(&task, 24_999) && overdue(&task, 25_000), "there is time");
+    let seen = task.lease.clone().unwrap();
+    task.renew(24_000, LEASE);
+    assert_eq!(task.give_up(&seen), Err(Refused::Leased), "it was renewed");
+    let seen = task.lease.clone().unwrap();
+    task.give_up(&seen).unwrap();
+    assert_eq!(task.held_by("a"), Ok(()), "as long as nobody claims it");
+    task.claim("b", 24_000, LEASE).unwrap();
+    assert_eq!((task.held_by("a"), task.crashes), (Err(Refused::Fenced), 1));
+}
+
+#[test]
 fn an_event_that_comes_again_finds_something_to_do_only_when_its_generation_was_lost() {
     let mut task = task();
     task.claim("a", 1_000, 5_000).unwrap();
