@@ -235,7 +235,7 @@ impl TaskRunner {
         generation: u32,
         admission: &Arc<Admission>,
     ) -> (Beside, Arc<dyn ChunkStore>, Option<Stills>) {
-        let publisher = record.order.muxer.hls().then(|| self.publisher(record));
+        let publisher = record.order.hls_in_bucket().then(|| self.publisher(record));
         let showing = publisher.as_ref().map(Publisher::showing).unwrap_or_default();
         let (chunks, queue) = publisher.as_ref().map(Publisher::listen).unzip();
         let gallery = record
