@@ -171,6 +171,11 @@ impl Publisher {
         }
     }
 
+    /// The same, which knows where the recording stood when.
+    pub fn knowing(self, course: Course) -> Self {
+        Self { course, ..self }
+    }
+
     /// To be told where the recording stands.
     pub fn course(&self) -> Course {
         self.course.clone()

@@ -169,6 +169,7 @@ impl TaskRunner {
         };
         let (sender, commands) = mpsc::channel(8);
         let budget = invocation.budget(record, self.config.hand_over_lead);
+        let course = beside.publisher.as_ref().map(|(p, _)| p.course()).unwrap_or_default();
         let desk = Desk::new(Office {
             holder,
             platform: &self.platform,
@@ -178,7 +179,7 @@ impl TaskRunner {
             leave_at: budget.map(|(_, leave)| leave),
             goes_on: record.started.is_some(),
             successor: successor.cloned(),
-            course: beside.publisher.as_ref().map(|(p, _)| p.course()).unwrap_or_default(),
+            course: course.clone(),
             showing: beside.showing.clone(),
         });
         let (over, is_over) = oneshot::channel::<()>();
@@ -223,6 +224,7 @@ impl TaskRunner {
             failure: made.failure.clone().or(outcome.failure),
             quality: Some(outcome.quality),
             lease_age: desk.lease_age(),
+            course,
             ..made
         };
         Ok(product.into())

@@ -96,7 +96,7 @@ impl TaskRunner {
         if !record.order.hls_in_bucket() {
             return Ok(());
         }
-        match self.publisher(record).close().await {
+        match self.publisher(record).knowing(product.course.clone()).close().await {
             Ok(None) => {}
             Ok(Some(Published { key, duration, bytes })) => {
                 product.playlist = Some(Saved { key, duration, size: bytes })

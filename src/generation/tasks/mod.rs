@@ -15,6 +15,7 @@ use super::change::ChangeError;
 use super::lease::Holder;
 use super::metrics::{self, Measured};
 use super::outcome::Saved;
+use super::publish::Course;
 use super::record::{Studio, Tools};
 use super::secret::EncryptedChunks;
 use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
@@ -90,6 +91,8 @@ struct Product {
     quality: Option<Quality>,
     chunks: Vec<String>,
     lease_age: Duration,
+    /// Where this generation's recording stood when.
+    course: Course,
 }
 
 #[async_trait]
