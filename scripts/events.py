@@ -115,7 +115,7 @@ SITUATIONS = {
     "error-vod-context": v2(vod(MediaInfo={"SourceContext": "x" * 251})),
     "error-vod-expiry": v2(vod(MediaInfo={"ExpireTime": "tomorrow"})),
     "error-vod-sub-app": v2(vod(SubAppId="main")),
-    "error-vod-hls": v2(start(Output={"Vod": VOD, "Video": {"Muxer": "hls"}})),
+    "start-vod-hls": v2(start(Output={"Vod": VOD, "Video": {"Muxer": "hls"}})),
     "start-defaults-named": v2(start(Width=0, Height=0, MaxDurationLimit=0, ManualStart=None, Output={})),
     "start-hls": v2(video(Muxer="mp4,hls", EncryptKey="MDEyMzQ1Njc4OWFiY2RlZg==", EncryptIv="0x000102030405060708090a0b0c0d0e0f",
                           AuthUrl="https://example.com/key?class=7b")),

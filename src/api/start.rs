@@ -62,12 +62,6 @@ pub fn order(data: &Fields, defaults: Defaults) -> Result<Order, ApiError> {
     let (muxer, encryption) = super::encryption::output(&video_fields)?;
     let vod = vod::order(&output, defaults.vod)?;
     let pictures = pictures(&video_fields, vod.as_ref())?;
-    if vod.as_ref().is_some_and(|vod| !muxer.mp4() || muxer.hls() && !vod.bucket_too) {
-        return Err(video_fields.refuse(
-            "Muxer",
-            "Output.Vod takes an MP4 and hls goes to a bucket; use mp4, or mp4,hls with Output.Cos as well",
-        ));
-    }
     let manual_start = data.flag("ManualStart")?;
     let headers = data.object("Headers")?;
     Ok(Order {

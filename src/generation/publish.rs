@@ -5,6 +5,7 @@
 //! later, at the latest at the end ([`Publisher::close`]). The playlist is replaced only in the state in which it was last
 //! seen, so a generation that has lost the task cannot touch that of its successor.
 
+pub(super) mod cut;
 mod live;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +17,14 @@ use tokio::sync::mpsc;
 
 use super::desk::prefix;
 use super::preview::Showing;
-use crate::delivery::hls::cipher::{encrypt, sequence_iv};
-use crate::delivery::hls::{CONTENT_TYPE, Entry, KeyTag, Playlist, retime};
+use crate::delivery::hls::{CONTENT_TYPE, Entry, Playlist};
 use crate::platform::{ChunkStore, Place, Platform, PublicObject, StoreError};
 use crate::task::course::{Anchor, micros};
 use crate::task::fragment::FragmentError;
-use crate::task::init::Init;
 use crate::task::record::TaskRecord;
-use crate::task::segment::{ChunkName, chunk_key, parse_chunk_key};
+use crate::task::segment::{ChunkName, parse_chunk_key};
 use crate::task::timeline::seconds;
+use cut::{Cutter, SEGMENT_TYPE, playlist, segment_uri};
 
 /// Segments in memory that wait to be published.
 const QUEUE: usize = 4;
@@ -34,7 +34,6 @@ const MAX_OTHER_NAMES: u32 = 1000;
 const MAX_RACES: u32 = 8;
 /// A moment that is off by less follows from what comes before: clocks are set by as much.
 const ROUNDING_MS: u64 = 20;
-const SEGMENT_TYPE: &str = "video/mp4";
 /// Nothing is ever replaced under the address of a segment.
 pub(super) const FOR_EVER: &str = "public, max-age=31536000, immutable";
 pub(super) const GROWING: &str = "no-cache";
@@ -140,7 +139,7 @@ pub struct Publisher {
     course: Course,
     showing: Showing,
     open: Option<Open>,
-    init: Option<(u32, Init, String)>,
+    cutter: Cutter,
     lost: bool,
 }
 
@@ -167,9 +166,14 @@ impl Publisher {
             course: Course::default(),
             showing: Showing::default(),
             open: None,
-            init: None,
+            cutter: Cutter::default(),
             lost: false,
         }
+    }
+
+    /// The same, which knows where the recording stood when.
+    pub fn knowing(self, course: Course) -> Self {
+        Self { course, ..self }
     }
 
     /// To be told where the recording stands.
@@ -220,7 +224,9 @@ impl Publisher {
                 return Ok(());
             }
             let bytes = if next == last { fresh.take() } else { None };
-            self.add(next, bytes).await?;
+            if !self.add(bytes).await? {
+                return Ok(());
+            }
             // What is caught up with is shown in steps, and what is new at once.
             if next == last || next % 16 == 15 {
                 self.write().await?;
@@ -234,20 +240,15 @@ impl Publisher {
         let found = self.platform.tasks.load(&self.record.id, now).await?.ok_or(PublishError::Lost)?;
         self.record = found.record;
         self.record.anchor.into_iter().for_each(|at| self.course.note(at));
-        let (owner, order) = (owner(&self.record.id), &self.record.order);
-        let name = order.target.name.as_deref().unwrap_or("playlist");
-        let stem = [".m3u8", ".mp4"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        // What an attempt that failed has made may not be stored.
+        self.cutter = Cutter::default();
+        let owner = owner(&self.record.id);
+        let stem = self.record.order.target.stem().unwrap_or("playlist");
         for taken in 0..=MAX_OTHER_NAMES {
             let suffix = if taken == 0 { String::new() } else { format!("-{taken}") };
             let key = format!("{}/{stem}{suffix}.m3u8", self.place.dir);
             let (mut list, version) = match self.platform.public.read(&self.place, &key).await? {
-                None => {
-                    let key = order.encryption.as_ref().map(|e| KeyTag {
-                        uri: e.auth_url.clone(),
-                        iv: e.iv.map(|iv| iv.iter().map(|b| format!("{b:02x}")).collect()),
-                    });
-                    (Playlist::new(owner, order.rate.segment(), key), None)
-                }
+                None => (playlist(&self.record), None),
                 Some((bytes, version)) => match std::str::from_utf8(&bytes).ok().and_then(Playlist::read) {
                     Some(list) if list.owner == owner => (list, Some(version)),
                     _ => continue,
@@ -256,7 +257,9 @@ impl Publisher {
             // What a generation added that had lost the task already is not in the recording.
             let seams = &self.record.seams;
             let ours = |(index, entry): (usize, &Entry)| {
-                seams.generation_of(index as u64).is_some_and(|g| entry.uri == self.segment_uri(g, index as u64))
+                seams
+                    .generation_of(index as u64)
+                    .is_some_and(|g| entry.uri == segment_uri(&self.record.id, g, index as u64))
             };
             let kept = list.entries.iter().enumerate().take_while(|e| ours((e.0, e.1))).count();
             list.entries.truncate(kept);
@@ -266,57 +269,33 @@ impl Publisher {
         Err(PublishError::Taken)
     }
 
-    fn segment_uri(&self, generation: u32, index: u64) -> String {
-        format!("segments-{}/{generation}-{index:08}.m4s", owner(&self.record.id))
-    }
-
     async fn put(&self, uri: &str, bytes: Bytes) -> Result<(), StoreError> {
         let key = format!("{}/{uri}", self.place.dir);
         self.platform.public.put(&self.place, &key, object(bytes, SEGMENT_TYPE, FOR_EVER)).await
     }
 
-    /// Stores a segment for players, and its init segment if it is a new one.
-    async fn add(&mut self, index: u64, fresh: Option<Bytes>) -> Result<(), PublishError> {
-        let unreadable = |source| PublishError::Segment { index, source };
-        let task = self.record.id.clone();
-        let Some(generation) = self.record.seams.generation_of(index) else { return Err(PublishError::Lost) };
-        if self.init.as_ref().is_none_or(|(of, ..)| *of != generation) {
-            let bytes = self.chunks.get(&chunk_key(&task, generation, ChunkName::Init)).await?;
-            let digest: String = Sha256::digest(&bytes)[..4].iter().map(|b| format!("{b:02x}")).collect();
-            let uri = format!("segments-{}/init-{digest}.mp4", owner(&task));
-            let init = Init::read(&bytes).map_err(unreadable)?;
-            self.put(&uri, bytes).await?;
-            self.init = Some((generation, init, uri));
+    /// Stores the next segment for players, and its init segment if it is a new one. Not so a fresh one that is shorter than
+    /// others: it may be the last, and a player that is loading it when it hears of the end may never come to it (hls.js 1.7). It
+    /// is left to whoever ends the playlist, or goes on with it.
+    async fn add(&mut self, fresh: Option<Bytes>) -> Result<bool, PublishError> {
+        let Some(open) = &self.open else { return Err(PublishError::Lost) };
+        let newest = fresh.is_some();
+        let mut cut = self.cutter.cut(&*self.chunks, &self.record, &open.list, fresh).await?;
+        if newest && cut.entry.samples < self.record.order.rate.segment() {
+            // Its init segment has not been stored either.
+            self.cutter = Cutter::default();
+            return Ok(false);
         }
-        let stored = match fresh {
-            Some(bytes) => bytes,
-            None => self.chunks.get(&chunk_key(&task, generation, ChunkName::Segment(index))).await?,
-        };
-        let (Some((_, init, init_uri)), Some(open)) = (&self.init, &self.open) else { return Err(PublishError::Lost) };
-        let position = open.list.samples();
-        let placed = retime::place(init, index, position, &stored).map_err(unreadable)?;
-        let bytes = match &self.record.order.encryption {
-            Some(e) => encrypt(&e.key, e.iv.unwrap_or_else(|| sequence_iv(index)), &placed.bytes),
-            None => placed.bytes,
-        };
-        let (uri, length) = (self.segment_uri(generation, index), bytes.len() as u64);
-        let new_init = (open.list.init() != Some(init_uri)).then(|| init_uri.clone());
-        let new_generation = index > 0 && self.record.seams.generation_of(index - 1) != Some(generation);
         let follows = open.list.wall_ms();
-        let wall = self.course.wall_ms(position).or_else(|| follows.is_none().then_some(self.record.started)?);
-        let entry = Entry {
-            uri: uri.clone(),
-            samples: placed.samples,
-            bytes: length,
-            wall_ms: wall.filter(|at| follows.is_none_or(|f| f.abs_diff(*at) > ROUNDING_MS)),
-            discontinuity: new_generation && (new_init.is_some() || !placed.flush),
-            init: new_init,
-        };
-        self.put(&uri, bytes).await?;
-        if let Some(open) = &mut self.open {
-            open.list.entries.push(entry);
+        let wall = self.course.wall_ms(cut.position).or_else(|| follows.is_none().then_some(self.record.started)?);
+        cut.entry.wall_ms = wall.filter(|at| follows.is_none_or(|f| f.abs_diff(*at) > ROUNDING_MS));
+        for (uri, bytes) in cut.files {
+            self.put(&uri, bytes).await?;
         }
-        Ok(())
+        if let Some(open) = &mut self.open {
+            open.list.entries.push(cut.entry);
+        }
+        Ok(true)
     }
 
     /// Writes the playlist, if it still is what was last seen of it.
@@ -365,10 +344,10 @@ impl Publisher {
             open.list.ended = true;
         }
         self.write().await?;
-        Ok(self.open.as_ref().map(|open| {
-            let media: u64 = open.list.entries.iter().map(|e| e.bytes).sum();
-            let bytes = media + open.list.text().len() as u64;
-            Published { key: open.key.clone(), duration: seconds(open.list.samples()), bytes }
+        Ok(self.open.as_ref().map(|open| Published {
+            key: open.key.clone(),
+            duration: seconds(open.list.samples()),
+            bytes: open.list.bytes(),
         }))
     }
 }

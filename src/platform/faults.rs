@@ -2,8 +2,8 @@
 //! single call of a whole recording fail.
 
 use super::{
-    ChunkStore, Continuation, Created, Cursor, HeadLastObject, Mark, Place, Platform, PublicObject, PublicStore,
-    RecorderEvent, RecordingStore, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
+    ChunkStore, Continuation, Created, Cursor, HeadLastObject, LentStore, Loan, Mark, Place, Platform, PublicObject,
+    PublicStore, RecorderEvent, RecordingStore, Shelf, StoreError, StoreErrorKind, TaskPage, TaskStore, Versioned,
 };
 use crate::task::record::TaskRecord;
 use async_trait::async_trait;
@@ -94,6 +94,11 @@ impl Faults {
             clock: platform.clock,
             retries: platform.retries,
         }
+    }
+
+    /// Places that are lent, with failures of what is put beside them.
+    pub fn around_lent(self: &Arc<Self>, lent: Arc<dyn LentStore>) -> impl LentStore + use<> {
+        Faulty::new(lent, self)
     }
 
     fn next(&self) -> Option<Moment> {
@@ -261,6 +266,16 @@ impl<P: PublicStore + ?Sized> PublicStore for Faulty<P> {
     }
     async fn link(&self, place: &Place, key: &str, lifetime: Duration) -> Result<String, StoreError> {
         self.port.link(place, key, lifetime).await
+    }
+}
+
+#[async_trait]
+impl<P: LentStore + ?Sized> LentStore for Faulty<P> {
+    async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
+        self.port.open(loan).await
+    }
+    async fn put(&self, loan: &Loan, object: PublicObject) -> Result<(), StoreError> {
+        self.faults.call("put", &loan.key, self.port.put(loan, object)).await
     }
 }
 

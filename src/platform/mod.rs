@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::task::loan::Loan;
 use crate::task::record::TaskRecord;
 pub use public::{PublicObject, PublicStore};
 
@@ -120,34 +121,13 @@ pub struct Place {
     pub name: Option<String>,
 }
 
-/// A place for one object in somebody else's bucket, and leave to put it there.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Loan {
-    /// Bucket.
-    pub bucket: String,
-    /// Its region.
-    pub region: String,
-    /// The key to put to; what is there is replaced.
-    pub key: String,
-    /// Credentials: the key's name, the key, and its proof.
-    pub access_key: String,
-    /// See `access_key`.
-    pub secret_key: String,
-    /// See `access_key`.
-    pub token: String,
-}
-
-impl std::fmt::Debug for Loan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loan").field("bucket", &self.bucket).field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
 /// Puts objects where others have lent a place.
 #[async_trait]
 pub trait LentStore: Send + Sync {
     /// An object at the place; it appears, whole, when it is finished, under its own key whatever name that is given.
     async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError>;
+    /// Stores an object whole or not at all, over one that is there. Idempotent.
+    async fn put(&self, loan: &Loan, object: PublicObject) -> Result<(), StoreError>;
 }
 
 /// Where finished recordings are kept.

@@ -10,6 +10,7 @@ pub mod course;
 pub mod failure;
 pub mod fragment;
 pub mod init;
+pub mod loan;
 pub mod measuring;
 pub mod order;
 pub mod output;

@@ -40,6 +40,14 @@ pub struct Target {
     pub name: Option<String>,
 }
 
+impl Target {
+    /// The name without an extension of ours: each kind of file gets its own.
+    pub fn stem(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        [".mp4", ".m3u8"].iter().find_map(|end| name.strip_suffix(end)).or(Some(name))
+    }
+}
+
 /// `Output.Vod`: an asset of the video-on-demand service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -142,7 +150,16 @@ impl Order {
 
     /// An MP4 belongs into the bucket.
     pub fn in_bucket(&self) -> bool {
-        self.muxer.mp4() && self.vod.as_ref().is_none_or(|vod| vod.bucket_too)
+        self.muxer.mp4() && self.has_bucket()
+    }
+
+    /// HLS belongs into the bucket.
+    pub fn hls_in_bucket(&self) -> bool {
+        self.muxer.hls() && self.has_bucket()
+    }
+
+    fn has_bucket(&self) -> bool {
+        self.vod.as_ref().is_none_or(|vod| vod.bucket_too)
     }
 
     /// What the recorder has to do, with the addresses that this deployment allows.

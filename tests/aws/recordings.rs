@@ -92,6 +92,11 @@ async fn a_bucket_keeps_what_the_port_promises() {
     conformance::public_store(&place.recordings).await;
 }
 
+/// What a web server is to say of a recording.
+fn is_described(head: &aws_sdk_s3::operation::head_object::HeadObjectOutput) {
+    assert_eq!((head.content_type(), head.cache_control()), (Some("video/mp4"), Some("public, max-age=3600")));
+}
+
 #[tokio::test]
 async fn a_long_recording_goes_up_while_it_is_made_and_its_head_comes_last() {
     let bucket = Bucket::new().await;
@@ -107,7 +112,7 @@ async fn a_long_recording_goes_up_while_it_is_made_and_its_head_comes_last() {
     let head = noise(100_003, 2);
     assert_eq!(object.finish(head.clone(), "ignored.mp4").await.unwrap(), "dir/sub/long.mp4");
     let made = bucket.client.head_object().bucket(&bucket.name).key("dir/sub/long.mp4").send().await.unwrap();
-    assert_eq!(made.content_type(), Some("video/mp4"));
+    is_described(&made);
     let parts = made.e_tag().unwrap().trim_matches('"').rsplit_once('-').map(|(_, parts)| parts);
     assert_eq!(parts, Some("4"), "head and what was held, two whole parts, the rest");
     let got = bucket.read("dir/sub/long.mp4").await.unwrap();
@@ -123,6 +128,7 @@ async fn a_recording_without_a_name_is_called_after_the_end_or_after_the_moment_
     small.append(Bytes::from_static(b"payload")).await.unwrap();
     assert_eq!(small.finish(Bytes::from_static(b"head "), "1234.mp4").await.unwrap(), "t/1234.mp4");
     assert_eq!(bucket.read("t/1234.mp4").await.unwrap(), b"head payload");
+    is_described(&bucket.client.head_object().bucket(&bucket.name).key("t/1234.mp4").send().await.unwrap());
 
     let mut large = recordings.create(&place("t", None)).await.unwrap();
     let (pieces, whole) = payload(HELD + PART + 3_000_000);

@@ -4,7 +4,7 @@
 use panorec::delivery::vod::tc3::{Keys, Signing};
 use panorec::delivery::vod::{Grant, VodClient, VodError};
 use panorec::platform::aws::S3Lent;
-use panorec::platform::{LentStore, Loan, StoreError, StoreErrorKind};
+use panorec::platform::{LentStore, Loan, PublicObject, StoreError, StoreErrorKind};
 use panorec::task::order::VodOrder;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ async fn a_file_is_applied_for_put_and_committed_and_a_wrong_key_is_refused() {
     }
     let asset = client.commit(&grant.vod_session_key, order.sub_app_id, now()).await.unwrap();
     assert_eq!(asset.file_id, "5280");
-    assert_eq!(asset.media_url, "https://play.example.com/vod/lesson-0.mp4");
+    assert_eq!(asset.media_url, format!("{}play/vod/lesson-0.mp4", vod.url));
     let wrong = VodClient::new(vod.url.clone(), keys("another")).commit("session-0", None, now()).await.unwrap_err();
     assert!(matches!(&wrong, VodError::Refused { code, .. } if code == "AuthFailure.SignatureFailure"), "{wrong}");
     let gone = client.commit("another", None, now()).await.unwrap_err();
@@ -82,6 +82,38 @@ async fn what_is_lent_is_good_with_its_token_only_and_until_it_ends() {
         put(&vod, &loan(&good), &payload).await.unwrap();
     }
     assert!(vod.bucket().uploads().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_playlist_names_is_put_beside_it_and_one_store_serves_one_loan_after_the_other() {
+    let vod = VodServer::new(Bucket::new().await, Mishaps { ended: 1, ..Mishaps::default() }).await;
+    let client = VodClient::new(vod.url.clone(), keys(SECRET_KEY));
+    let ended = client.apply(&VodOrder::default(), "m3u8", now()).await.unwrap();
+    let good = client.apply(&VodOrder::default(), "m3u8", now()).await.unwrap();
+    let store = S3Lent::new(Some(vod.bucket().endpoint.clone()));
+    let object = |text: &'static str| PublicObject {
+        bytes: text.into(),
+        content_type: "application/vnd.apple.mpegurl",
+        cache_control: "public, max-age=3600",
+    };
+    let error = store.put(&loan(&ended), object("too late")).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Refused, "{error:?}");
+    store.put(&loan(&good), object("#EXTM3U\n#EXT-X-MAP:URI=\"a/init.mp4\"\na/1.m4s\n")).await.unwrap();
+    for (uri, missing) in [("a/init.mp4", "no a/init.mp4"), ("a/1.m4s", "no a/1.m4s")] {
+        let refused = client.commit(&good.vod_session_key, None, now()).await.unwrap_err();
+        assert!(refused.to_string().contains(missing), "{refused}");
+        // A second time over the first: nobody knows whether that was stored.
+        for _ in 0..2 {
+            store.put(&loan(&good).beside(uri), object("segment")).await.unwrap();
+        }
+    }
+    let asset = client.commit(&good.vod_session_key, None, now()).await.unwrap();
+    assert_eq!(asset.media_url, format!("{}play/vod/1/lesson.m3u8", vod.url));
+    let bucket = vod.bucket();
+    assert_eq!(bucket.keys().await, ["vod/1/a/1.m4s", "vod/1/a/init.mp4", "vod/1/lesson.m3u8"]);
+    let head = bucket.client.head_object().bucket(&bucket.name).key("vod/1/lesson.m3u8").send().await.unwrap();
+    assert_eq!(head.content_type(), Some("application/vnd.apple.mpegurl"));
+    assert_eq!(head.cache_control(), Some("public, max-age=3600"));
 }
 
 #[test]

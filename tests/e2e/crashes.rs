@@ -4,6 +4,7 @@
 use crate::checks::{self, Missing};
 use crate::gateway::Gateway;
 use crate::judge::sync::median;
+use crate::player::Player;
 use crate::run::Stage;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -104,7 +105,8 @@ fn cost_little(kills: Vec<Kill>, seen: &[Missing]) {
 #[test]
 fn a_recorder_that_is_killed_at_any_moment_costs_a_segment_and_a_restart() {
     let stage = Stage::new();
-    let gateway = Gateway::start(&stage, &[], &[]);
+    let cors = ("PANOREC_CORS_ORIGIN".to_string(), "*".to_string());
+    let gateway = Gateway::start(&stage, &[], &[cors]);
     let task = gateway.record("room.html", json!({}));
     gateway.until(&task, "recording");
     let kills: Vec<Kill> = (0..kills_wanted())
@@ -126,6 +128,7 @@ fn a_recorder_that_is_killed_at_any_moment_costs_a_segment_and_a_restart() {
     let seen = checks::missing(&e, RESTART_MS);
     gaps_are_true(quality["Gaps"].as_array().unwrap(), &seen);
     cost_little(kills, &seen);
+    Player::start(&stage).seeks(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap(), &e);
     // What each recorder delivered is counted, the lost segments are not.
     let delivered = quality["FramesDelivered"].as_f64().unwrap();
     let there = e.coded().len() as f64;

@@ -5,6 +5,7 @@ use crate::judge::Evidence;
 use crate::judge::tools::tool;
 use crate::run::{GONE_WITHIN, Stage};
 use crate::watch::Watch;
+use panorec::delivery::mp4::validate::validate;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -210,6 +211,8 @@ impl<'a> Gateway<'a> {
         let file = self.download(video["FileURL"].as_str().unwrap());
         let e = Evidence::of(&file).unwrap();
         checks::container_of(&file, &e);
+        let bytes = std::fs::read(&file).unwrap();
+        validate(&bytes, bytes.len() as u64).unwrap();
         checks::lasts(&e, video["FileDuration"].as_f64().unwrap());
         e
     }

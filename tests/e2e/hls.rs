@@ -19,7 +19,7 @@ const INTERVAL_SECONDS: u32 = 2;
 const KEY: &[u8; 16] = b"0123456789abcdef";
 
 /// Gives the key to whoever asks, for as long as the test lasts. Returns its address.
-fn key_server() -> String {
+pub fn key_server() -> String {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     thread::spawn(move || {
@@ -41,7 +41,7 @@ fn key_server() -> String {
 }
 
 /// Frames that FFmpeg decodes, and seconds; an error if it complains.
-fn decoded(url: &str) -> Result<(u64, f64), String> {
+pub fn decoded(url: &str) -> Result<(u64, f64), String> {
     let args = ["-v", "error", "-xerror", "-i", url, "-f", "null", "-progress", "-", "-fps_mode", "passthrough", "-"];
     let said = tools::run("ffmpeg", &args)?;
     let text = String::from_utf8_lossy(&said.out).into_owned();
@@ -63,7 +63,7 @@ fn after(code: Code, ms: u32) -> bool {
 }
 
 /// The player goes on near the live end, from a moment of the page's clock on.
-fn is_live(player: &mut Player, since: Option<u32>) -> Look {
+pub fn is_live(player: &mut Player, since: Option<u32>) -> Look {
     let mut from = None;
     let look = player.until("near the live end of the playlist", |look| {
         assert_eq!(look.fatal, None, "{look:?}");
@@ -76,12 +76,29 @@ fn is_live(player: &mut Player, since: Option<u32>) -> Look {
     look
 }
 
-fn paused_and_resumed(gateway: &Gateway, task: &str) {
+pub fn paused_and_resumed(gateway: &Gateway, task: &str) {
     gateway.good("Pause", json!({"TaskID": task}));
     gateway.until(task, "paused");
     thread::sleep(Duration::from_secs(3));
     gateway.good("Resume", json!({"TaskID": task}));
     gateway.until(task, "recording");
+}
+
+/// The last segment, which is shorter than the others, comes with the word that it is the last.
+fn ends_at_once(playlist: impl Fn() -> String) {
+    let since = Instant::now();
+    loop {
+        let text = playlist();
+        let lengths =
+            text.lines().filter_map(|l| l.strip_prefix("#EXTINF:")?.trim_end_matches(',').parse::<f64>().ok());
+        let shorter = lengths.filter(|length| *length < SEGMENT_SECONDS - 0.001).count();
+        if text.ends_with("#EXT-X-ENDLIST\n") {
+            return;
+        }
+        assert!(shorter == 0, "it goes on after a last segment:\n{text}");
+        assert!(since.elapsed() < PATIENCE, "it never ends:\n{text}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Nothing that was there has changed, and nothing breaks where nothing broke.
@@ -116,6 +133,7 @@ fn an_encrypted_playlist_grows_and_plays_with_its_key_only() {
     is_live(&mut player, Some(resumed));
     let newest = pictures::newest(&gateway, &gateway.describe(&task));
     gateway.good("Stop", json!({"TaskID": task}));
+    ends_at_once(playlist);
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
     assert!(!done.to_string().contains("0123456789abcdef"), "the key is nobody's business");
@@ -127,10 +145,7 @@ fn an_encrypted_playlist_grows_and_plays_with_its_key_only() {
     for header in ["content-type: application/vnd.apple.mpegurl", "access-control-allow-origin: *"] {
         assert!(head.iter().any(|h| h == header), "{header} is not in {head:?}");
     }
-    let length = done["Result"]["Videos"][1]["FileDuration"].as_f64().unwrap();
-    player.speed(4);
-    let end = player.until("at the end", |look| look.ended || look.fatal.is_some());
-    assert!(end.fatal.is_none() && (end.time - length).abs() < 0.1, "{length} s are there: {end:?}");
+    plays_to_the_end(&mut player, &done);
     are_the_same(&done);
     // The same playlist with another address of the key.
     let closed = ended.replace(&format!("{keys}/key"), &format!("{keys}/none"));
@@ -141,6 +156,14 @@ fn an_encrypted_playlist_grows_and_plays_with_its_key_only() {
     assert!(e.coded().iter().any(|(_, code)| *code == newest), "the newest picture is not in the file: {newest:?}");
     pictures::are_those_of(&gateway, &done, &e, f64::from(INTERVAL_SECONDS));
     gateway.end();
+}
+
+/// What played while it grew plays to the end of what there is now.
+pub fn plays_to_the_end(player: &mut Player, done: &Value) {
+    let length = done["Result"]["Videos"][1]["FileDuration"].as_f64().unwrap();
+    player.speed(4);
+    let end = player.until("at the end", |look| look.ended || look.fatal.is_some());
+    assert!(end.fatal.is_none() && (end.time - length).abs() < 0.1, "{length} s are there: {end:?}");
 }
 
 fn url(done: &Value, n: usize) -> &str {
@@ -165,7 +188,7 @@ fn plays_not(player: &mut Player, url: &str) {
 }
 
 /// Waits until a running task says where its playlist is, and that there is enough of it to play.
-fn until_shown(gateway: &Gateway, task: &str) -> String {
+pub fn until_shown(gateway: &Gateway, task: &str) -> String {
     let since = Instant::now();
     loop {
         if let Some(url) = gateway.describe(task)["Preview"]["PlaylistURL"].as_str() {

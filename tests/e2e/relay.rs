@@ -1,8 +1,10 @@
-//! Recordings that outlive their invocation: the next one records along before it goes on, and the seam does not show.
+//! Recordings that outlive their invocation: the next one records along before it goes on, and the seam does not show; not to
+//! whoever watches the growing playlist either, nor with a pause in the same file.
 //! `PANOREC_SOAK=1` (as `make soak` sets it) makes twenty seams of what is otherwise two.
 
 use crate::checks;
 use crate::gateway::Gateway;
+use crate::hls::{is_live, paused_and_resumed, plays_to_the_end, until_shown};
 use crate::judge::Evidence;
 use crate::player::Player;
 use crate::run::Stage;
@@ -36,11 +38,14 @@ fn seams(e: &Evidence) -> Vec<f64> {
     coded.windows(2).filter(|w| w[1].1.stage != w[0].1.stage).map(|w| w[1].0).collect()
 }
 
-/// Steps of the page's clock against the file's, ms: position, and by how much more the page's went on.
+/// The page's clock jumps by more over the pause, which lasts 3 s, and at no seam.
+const PAUSE_MS: f64 = 2_500.0;
+
+/// Steps of the page's clock against the file's, ms, but for the pause: position, and by how much more the page's went on.
 fn steps(e: &Evidence) -> Vec<(f64, f64)> {
     let wall = |w: &[(f64, crate::judge::code::Code)]| f64::from(w[1].1.wall_ms) - f64::from(w[0].1.wall_ms);
     // The clock in the code begins anew once in a while.
-    e.coded().windows(2).map(|w| (w[1].0, wall(w))).filter(|(_, step)| step.abs() < 60_000.0).collect()
+    e.coded().windows(2).map(|w| (w[1].0, wall(w))).filter(|(_, step)| step.abs() < PAUSE_MS).collect()
 }
 
 /// At each seam the page's clock goes on by two pictures at most, and never back; on a machine where pages draw late elsewhere
@@ -96,18 +101,24 @@ fn a_recording_goes_on_beyond_its_invocation_and_nobody_sees_where() {
     // Its own player reads what is at another address.
     let cors = ("PANOREC_CORS_ORIGIN".to_string(), "*".to_string());
     let gateway = Gateway::start(&stage, &["--invocation-timeout", "30s"], &[cors]);
-    let task = gateway.record("room.html", json!({}));
+    let task = gateway.record("room.html", json!({"Output": {"Video": {"Muxer": "mp4,hls"}}}));
     gateway.until(&task, "recording");
+    // Long before the first is asked for: a pause in which one takes over ends a segment early, and its last AAC frame.
+    paused_and_resumed(&gateway, &task);
+    let mut player = Player::start(&stage);
+    player.play(&until_shown(&gateway, &task));
     let wanted = seams_wanted();
     // Each is asked for when half of the one before is over.
     gateway.until_asked("room.html", wanted + 1);
+    let asked = player.look().now_ms;
     while gateway.recorders().len() > 1 {
         thread::sleep(Duration::from_millis(200));
     }
-    thread::sleep(Duration::from_secs(3));
+    is_live(&mut player, Some(asked));
     gateway.good("Stop", json!({"TaskID": task}));
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    plays_to_the_end(&mut player, &done);
     let quality = &done["Result"]["Quality"];
     assert_eq!(quality["Gaps"], json!([]), "{quality}");
     let e = gateway.evidence(&done);
@@ -121,7 +132,9 @@ fn a_recording_goes_on_beyond_its_invocation_and_nobody_sees_where() {
     let (before, after) =
         (checks::offset_between(&e, 0.0, seams[0]), checks::offset_between(&e, last, e.probe.duration));
     assert!((before - after).abs() < OFFSET_APART_MS, "{before} ms in front of the seams, {after} ms behind them");
-    Player::start(&stage).seeks(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap(), &e);
+    let jumps = checks::jumps(&e, PAUSE_MS);
+    assert_eq!(jumps.len(), 1, "the pause: {jumps:?}");
+    player.seeks(done["Result"]["Videos"][0]["FileURL"].as_str().unwrap(), &e);
     // What every generation delivered is counted, and nothing twice.
     let delivered = quality["FramesDelivered"].as_f64().unwrap();
     let coded = e.coded().len() as f64;

@@ -5,7 +5,8 @@ use crate::cloud::s3::Bucket;
 use crate::cloud::vod::{ID, Mishaps, SECRET_KEY, VodServer};
 use crate::function::runtime;
 use crate::gateway::Gateway;
-use crate::judge::Evidence;
+use crate::hls::{decoded, key_server};
+use crate::judge::{Evidence, tools};
 use crate::run::Stage;
 use crate::service::heard;
 use rustix::process::{Pid, Signal, kill_process};
@@ -82,7 +83,7 @@ fn is_the_recording(stage: &Stage, runtime: &tokio::runtime::Runtime, vod: &VodS
     let videos = done["Result"]["Videos"].as_array().unwrap();
     assert_eq!(videos.len(), 1, "the asset, and nothing in the bucket for recordings: {done}");
     assert_eq!(videos[0]["FileId"], "5281");
-    assert_eq!(videos[0]["FileURL"], "https://play.example.com/vod/lesson-1.mp4");
+    assert_eq!(videos[0]["FileURL"], format!("{}play/vod/lesson-1.mp4", vod.url));
     let keys = runtime.block_on(vod.bucket().keys());
     assert_eq!(keys, ["vod/lesson-1.mp4"], "nothing that was begun before is left");
     let bytes = runtime.block_on(vod.bucket().read(&keys[0])).unwrap();
@@ -92,4 +93,63 @@ fn is_the_recording(stage: &Stage, runtime: &tokio::runtime::Runtime, vod: &VodS
     checks::container_of(&stage.file(), &e);
     checks::lasts(&e, videos[0]["FileDuration"].as_f64().unwrap());
     assert!(e.probe.duration > 0.5 && checks::jumps(&e, 500.0).is_empty(), "{} s of about 1", e.probe.duration);
+}
+
+#[test]
+fn hls_becomes_an_asset_beside_the_mp4_and_plays_from_the_bucket_with_its_key() {
+    let stage = Stage::new();
+    let runtime = runtime();
+    let vod = runtime.block_on(async { VodServer::new(Bucket::new().await, Mishaps::default()).await });
+    let gateway = Gateway::start(&stage, &[], &settings(&vod));
+    let keys = key_server();
+    let video = json!({"Muxer": "mp4,hls", "EncryptKey": "0123456789abcdef", "AuthUrl": format!("{keys}/key")});
+    let order = json!({"MaxDurationLimit": 5, "Output": {"Vod": {"SubAppId": "7"}, "Video": video}});
+    let task = gateway.record("clock.html", order);
+    let (done, _) = gateway.until(&task, "finished");
+    assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    let asked = vod.asked();
+    let bodies: Vec<&Value> = asked.iter().map(|(_, body)| body).collect();
+    let apply = |kind: &str| json!({"MediaType": kind, "SubAppId": 7});
+    let commit = |session: &str| json!({"VodSessionKey": session, "SubAppId": 7});
+    assert_eq!(bodies, [&apply("mp4"), &commit("session-0"), &apply("m3u8"), &commit("session-1")]);
+    let asset = |n: usize, name: &str| done["Result"]["Videos"][n][name].as_str().unwrap().to_owned();
+    assert_eq!((asset(0, "FileId"), asset(1, "FileId")), ("5280".into(), "5281".into()));
+    assert_eq!((asset(0, "Filename"), asset(1, "Filename")), ("lesson-0.mp4".into(), "lesson.m3u8".into()));
+    is_the_same(&stage, &asset(0, "FileURL"), &asset(1, "FileURL"), &done);
+    is_closed(&runtime, vod.bucket(), done["Result"]["Videos"][1]["FileSize"].as_u64().unwrap());
+    let chunks = gateway.data().join("chunks");
+    assert_eq!(std::fs::read_dir(&chunks).unwrap().count(), 0, "chunks are removed once both are there");
+    gateway.end();
+}
+
+/// FFmpeg plays the playlist out of the bucket without a complaint, and it shows what the file shows.
+fn is_the_same(stage: &Stage, mp4: &str, hls: &str, done: &Value) {
+    let (file, list) = (decoded(mp4).unwrap(), decoded(hls).unwrap());
+    let length = done["Result"]["Videos"][1]["FileDuration"].as_f64().unwrap();
+    assert_eq!(file.0, list.0, "pictures of both");
+    assert!((list.1 - length).abs() < 0.05 && length > 4.0, "{length} s: {list:?}");
+    let shown = |url: &str| {
+        let copy = stage.file();
+        let args = ["-y", "-v", "error", "-xerror", "-i", url, "-c", "copy", copy.to_str().unwrap()];
+        assert!(tools::run("ffmpeg", &args).is_ok_and(|said| said.ok), "{url} cannot be copied");
+        Evidence::of(&copy).unwrap()
+    };
+    let (file, list) = (shown(mp4), shown(hls));
+    let codes = |e: &Evidence| e.coded().into_iter().map(|(_, code)| code).collect::<Vec<_>>();
+    assert!(codes(&file).len() > 100 && codes(&file) == codes(&list), "other pictures");
+    list.in_order().unwrap();
+    assert!(checks::jumps(&list, 500.0).is_empty(), "{:?}", checks::jumps(&list, 500.0));
+}
+
+/// What lies in the bucket is what the playlist names, of the size that is said, and not a second of it in the clear.
+fn is_closed(runtime: &tokio::runtime::Runtime, bucket: &Bucket, size: u64) {
+    let keys = runtime.block_on(bucket.keys());
+    let (mut bytes, mut segments) = (0, 0);
+    for key in keys.iter().filter(|key| key.starts_with("vod/1/") && !key.contains("/init-")) {
+        let content = runtime.block_on(bucket.read(key)).unwrap();
+        bytes += content.len() as u64;
+        segments += usize::from(key.ends_with(".m4s"));
+        assert!(!content.windows(4).any(|w| w == b"moof"), "{key} is not encrypted");
+    }
+    assert_eq!((bytes, segments, keys.len()), (size, 3, 1 + 1 + 1 + 3), "{keys:?}");
 }

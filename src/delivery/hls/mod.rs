@@ -92,6 +92,11 @@ impl Playlist {
         self.entries.iter().map(|e| e.samples).sum()
     }
 
+    /// Bytes of playlist and segments together.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|e| e.bytes).sum::<u64>() + self.text().len() as u64
+    }
+
     /// Address of the init segment that counts at the end.
     pub fn init(&self) -> Option<&str> {
         init(&self.entries)

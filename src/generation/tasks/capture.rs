@@ -170,6 +170,7 @@ impl TaskRunner {
         };
         let (sender, commands) = mpsc::channel(8);
         let budget = invocation.budget(record, self.config.hand_over_lead);
+        let course = beside.publisher.as_ref().map(|(p, _)| p.course()).unwrap_or_default();
         let desk = Desk::new(Office {
             holder,
             platform: &self.platform,
@@ -179,7 +180,7 @@ impl TaskRunner {
             leave_at: budget.map(|(_, leave)| leave),
             goes_on: record.started.is_some(),
             successor: successor.cloned(),
-            course: beside.publisher.as_ref().map(|(p, _)| p.course()).unwrap_or_default(),
+            course: course.clone(),
             showing: beside.showing.clone(),
         });
         let (over, is_over) = oneshot::channel::<()>();
@@ -224,6 +225,7 @@ impl TaskRunner {
             failure: made.failure.clone().or(outcome.failure),
             quality: Some(outcome.quality),
             lease_age: holder.longest(),
+            course,
             ..made
         };
         Ok(product.into())
@@ -236,7 +238,7 @@ impl TaskRunner {
         generation: u32,
         admission: &Arc<Admission>,
     ) -> (Beside, Arc<dyn ChunkStore>, Option<Stills>) {
-        let publisher = record.order.muxer.hls().then(|| self.publisher(record));
+        let publisher = record.order.hls_in_bucket().then(|| self.publisher(record));
         let showing = publisher.as_ref().map(Publisher::showing).unwrap_or_default();
         let (chunks, queue) = publisher.as_ref().map(Publisher::listen).unzip();
         let gallery = record

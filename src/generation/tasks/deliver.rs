@@ -93,10 +93,10 @@ impl TaskRunner {
 
     /// Ends the task's playlist, if it has one, and says so in `product`. Without it the chunks are kept.
     pub(super) async fn close_hls(&self, record: &TaskRecord, product: &mut Product) -> Result<(), StoreError> {
-        if !record.order.muxer.hls() {
+        if !record.order.hls_in_bucket() {
             return Ok(());
         }
-        match self.publisher(record).close().await {
+        match self.publisher(record).knowing(product.course.clone()).close().await {
             Ok(None) => {}
             Ok(Some(Published { key, duration, bytes })) => {
                 product.playlist = Some(Saved { key, duration, size: bytes })
@@ -140,8 +140,7 @@ impl TaskRunner {
 /// Where the task's file belongs.
 pub(in crate::generation) fn place(record: &TaskRecord) -> Place {
     let target = &record.order.target;
-    let stem = |n: &String| [".mp4", ".m3u8"].iter().find_map(|e| n.strip_suffix(e)).unwrap_or(n).to_owned();
-    let name = target.name.as_ref().map(|n| format!("{}.mp4", stem(n)));
+    let name = target.stem().map(|stem| format!("{stem}.mp4"));
     Place {
         bucket: target.bucket.clone(),
         region: target.region.clone(),

@@ -15,6 +15,7 @@ use super::change::ChangeError;
 use super::lease::Holder;
 use super::metrics::{self, Measured};
 use super::outcome::Saved;
+use super::publish::Course;
 use super::record::{Studio, Tools};
 use super::secret::EncryptedChunks;
 use super::watch;
@@ -89,6 +90,8 @@ struct Product {
     quality: Option<Quality>,
     chunks: Vec<String>,
     lease_age: Duration,
+    /// Where this generation's recording stood when.
+    course: Course,
 }
 
 #[async_trait]

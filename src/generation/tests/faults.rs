@@ -96,13 +96,13 @@ async fn handed_over(faults: &Arc<Faults>) -> Fate {
 }
 
 /// A recording for a video-on-demand service.
-async fn lent(faults: &Arc<Faults>) -> Fate {
+async fn lent(order: Order, faults: &Arc<Faults>) -> Fate {
     let (world, uploads) = (World::of(SEGMENTS), MemoryRecordings::default());
-    world.task(vod::order(false)).await;
+    world.task(order).await;
     let platform = patient(faults.around(world.platform.clone()));
     let service = vod::service(false);
     for _ in 0..SWEEPS {
-        let _ = vod::invoke_on(&world, &platform, &service, &uploads).await;
+        let _ = vod::invoke_failing(&world, &platform, &service, &uploads, faults).await;
         tokio::time::sleep(Duration::from_secs(100)).await;
     }
     let fate = over(world, &platform, ALL).await;
@@ -130,8 +130,16 @@ impl Fate {
         let times = [Some(self.task.created), self.task.started, self.task.canceled, self.task.stopped];
         assert!(times.is_sorted(), "{at}");
         if let Some(uploads) = &self.uploads {
-            let (made, size) = (uploads.visible(), self.task.result.videos[0].file_size);
-            assert_eq!(made.values().map(|f| f.len() as u64).collect::<Vec<_>>(), [size], "{at}");
+            let [video] = &self.task.result.videos[..] else { panic!("{at}") };
+            let made = uploads.visible();
+            match self.task.order.muxer {
+                Muxer::Hls => {
+                    let list = hls::whole_at(&made, "vod/0", "lesson.m3u8");
+                    assert!(list.ended && self.samples.contains(&list.samples()), "{at}");
+                    assert_eq!(list.bytes(), video.file_size, "{at}");
+                }
+                _ => assert_eq!(made.values().map(|f| f.len() as u64).collect::<Vec<_>>(), [video.file_size], "{at}"),
+            }
             return;
         }
         let there = length(&self.world);
@@ -169,7 +177,8 @@ async fn whichever_call_fails_of_a_recording_or_of_who_goes_on_with_it_the_file_
         + every_call("killed after 12 s", async |f| killed_after(12, false, &f).await).await
         + every_call("stopped after a kill", async |f| killed_after(9, true, &f).await).await
         + every_call("MP4 and HLS", async |f| both(&f).await).await
-        + every_call("for another service", async |f| lent(&f).await).await;
+        + every_call("for another service", async |f| lent(vod::order(false), &f).await).await
+        + every_call("HLS for another service", async |f| lent(vod::hls(false, Muxer::Hls, true), &f).await).await;
     assert!(points > 1000, "{points} points");
 }
 

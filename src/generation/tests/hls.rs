@@ -1,6 +1,9 @@
 //! HLS through hand-overs, crashes and failures: one playlist, in which nothing is missing or twice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::studio::SEGMENT;
 use super::town::{Fate, Town, WELL};
@@ -21,17 +24,25 @@ pub fn order(muxer: Muxer, encrypted: bool) -> Order {
 }
 
 fn playlist(world: &World) -> Playlist {
-    let files = world.recordings.visible();
-    let text = files.get(&format!("{TASK}/playlist.m3u8")).expect("a playlist");
+    read(&world.recordings.visible(), TASK, "playlist.m3u8")
+}
+
+fn read(files: &BTreeMap<String, Bytes>, dir: &str, name: &str) -> Playlist {
+    let text = files.get(&format!("{dir}/{name}")).expect("a playlist");
     Playlist::read(std::str::from_utf8(text).unwrap()).unwrap()
 }
 
-/// Every segment is there, and its picture begins where the one before ends. Returns the playlist.
+/// The task's playlist: see [`whole_at`].
 pub fn whole(world: &World) -> Playlist {
-    let (list, files) = (playlist(world), world.recordings.visible());
+    whole_at(&world.recordings.visible(), TASK, "playlist.m3u8")
+}
+
+/// Every segment is there, and its picture begins where the one before ends. Returns the playlist.
+pub fn whole_at(files: &BTreeMap<String, Bytes>, dir: &str, name: &str) -> Playlist {
+    let list = read(files, dir, name);
     let mut at = 0;
     for (n, entry) in list.entries.iter().enumerate() {
-        let stored = &files[&format!("{TASK}/{}", entry.uri)];
+        let stored = &files[&format!("{dir}/{}", entry.uri)];
         assert_eq!(entry.bytes, stored.len() as u64);
         let plain = match list.key {
             Some(_) => decrypt(&KEY, sequence_iv(n as u64), stored).expect("it is encrypted with the key"),
@@ -41,7 +52,7 @@ pub fn whole(world: &World) -> Playlist {
         assert_eq!(video.start, at * 15 / 8, "segment {n}");
         at += entry.samples;
         if let Some(init) = &entry.init {
-            assert!(files.contains_key(&format!("{TASK}/{init}")));
+            assert!(files.contains_key(&format!("{dir}/{init}")));
         }
     }
     list

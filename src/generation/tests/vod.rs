@@ -1,5 +1,7 @@
 //! Delivery to a video-on-demand service that answers late, fails, or loses whoever delivers.
 
+mod hls;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,34 +11,51 @@ use bytes::Bytes;
 
 use crate::delivery::vod::{Asset, Certificate, Grant, VodError};
 use crate::generation::{Invocation, Recorders, Vod, VodService};
+use crate::platform::faults::Faults;
 use crate::platform::memory::MemoryRecordings;
 use crate::platform::{
-    HeadLastObject, LentStore, Loan, Mark, Place, Platform, RecorderEvent, RecordingStore, StoreError, StoreErrorKind,
+    HeadLastObject, LentStore, Loan, Mark, Place, Platform, PublicObject, PublicStore, RecorderEvent, RecordingStore,
+    StoreError, StoreErrorKind,
 };
 use crate::task::failure::FailureCode;
 use crate::task::order::{Order, VodOrder};
+use crate::task::output::Muxer;
 use crate::task::status::Status;
 
 use super::world::{TASK, World};
 
-/// A service that remembers what it was asked; a commit takes 20 s.
+/// A service that remembers what it was asked; a commit takes 20 s. MP4s all have one place, HLS has another each time.
 #[derive(Default)]
 pub struct Service {
     asked: Mutex<Vec<String>>,
     /// Until when leave to upload is good, unix seconds.
     expires: AtomicU64,
     refuses: bool,
+    /// HLS only.
+    refuses_hls: bool,
+}
+
+impl Service {
+    fn lasting() -> Self {
+        Self { expires: AtomicU64::new(4_000_000_000), ..Self::default() }
+    }
 }
 
 #[async_trait]
 impl VodService for Service {
     async fn apply(&self, _order: &VodOrder, media_type: &str) -> Result<Grant, VodError> {
-        self.asked.lock().unwrap().push(format!("apply {media_type}"));
+        let mut asked = self.asked.lock().unwrap();
+        let nth = asked.iter().filter(|call| *call == "apply m3u8").count();
+        asked.push(format!("apply {media_type}"));
+        let (path, session) = match media_type {
+            "m3u8" => (format!("/vod/{nth}/lesson.m3u8"), format!("session-{nth}")),
+            _ => ("/vod/lesson.mp4".into(), "session".into()),
+        };
         Ok(Grant {
             storage_bucket: "lent".into(),
             storage_region: "far".into(),
-            media_storage_path: "/vod/lesson.mp4".into(),
-            vod_session_key: "session".into(),
+            media_storage_path: path,
+            vod_session_key: session,
             temp_certificate: Certificate {
                 secret_id: "id".into(),
                 secret_key: "key".into(),
@@ -49,7 +68,7 @@ impl VodService for Service {
     async fn commit(&self, session: &str, _sub_app_id: Option<u64>) -> Result<Asset, VodError> {
         self.asked.lock().unwrap().push(format!("commit {session}"));
         tokio::time::sleep(Duration::from_secs(20)).await;
-        if self.refuses {
+        if self.refuses || self.refuses_hls && session != "session" {
             let (code, message) = ("FailedOperation.ClassLevelLimitExceeded".into(), "no".into());
             return Err(VodError::Refused { action: "CommitUpload", code, message });
         }
@@ -57,22 +76,46 @@ impl VodService for Service {
     }
 }
 
-/// A store whose leave to put ends in the middle of the first so many uploads.
-struct Uploads(MemoryRecordings, Mutex<u32>);
+/// Storage that is lent.
+#[derive(Default)]
+struct Uploads {
+    there: MemoryRecordings,
+    /// Leave to put ends in the middle of the first so many uploads.
+    short: Mutex<u32>,
+    /// Objects that were put, in order; and how long each takes.
+    put: Arc<Mutex<Vec<String>>>,
+    takes: Duration,
+}
+
+impl Uploads {
+    fn to(there: &MemoryRecordings) -> Self {
+        Self { there: there.clone(), ..Self::default() }
+    }
+}
 
 #[async_trait]
 impl LentStore for Uploads {
     async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
         let (dir, name) = loan.key.rsplit_once('/').unwrap();
         let place = Place { dir: dir.into(), name: Some(name.into()), ..Place::default() };
-        let object = self.0.create(&place).await?;
-        let mut short = self.1.lock().unwrap();
+        let object = self.there.create(&place).await?;
+        let mut short = self.short.lock().unwrap();
         Ok(if *short > 0 {
             *short -= 1;
             Box::new(Short(object, 2))
         } else {
             object
         })
+    }
+
+    async fn put(&self, loan: &Loan, object: PublicObject) -> Result<(), StoreError> {
+        tokio::time::sleep(self.takes).await;
+        let place: u32 = loan.key.split('/').nth(1).unwrap().parse().unwrap();
+        if place < *self.short.lock().unwrap() && loan.key.ends_with("00000002.m4s") {
+            return Err(ended());
+        }
+        self.put.lock().unwrap().push(loan.key.clone());
+        self.there.put(&Place::default(), &loan.key, object).await
     }
 }
 
@@ -117,24 +160,32 @@ pub fn order(bucket_too: bool) -> Order {
     Order { vod, ..Order::of("https://example.com/") }
 }
 
-async fn invoke(world: &World, service: &Arc<Service>, uploads: &MemoryRecordings) -> Result<(), String> {
-    invoke_on(world, &world.platform, service, uploads).await
+/// The same with HLS.
+pub fn hls(bucket_too: bool, muxer: Muxer, encrypted: bool) -> Order {
+    Order { vod: order(bucket_too).vod, ..super::hls::order(muxer, encrypted) }
 }
 
-pub async fn invoke_on(
+async fn invoke(world: &World, service: &Arc<Service>, uploads: &MemoryRecordings) -> Result<(), String> {
+    invoke_with(world, &world.platform, service, Uploads::to(uploads)).await
+}
+
+/// The same with failures of stores, those that are lent too.
+pub async fn invoke_failing(
     world: &World,
     platform: &Platform,
     service: &Arc<Service>,
     uploads: &MemoryRecordings,
+    faults: &Arc<Faults>,
 ) -> Result<(), String> {
-    invoke_with(world, platform, service, Uploads(uploads.clone(), Mutex::default())).await
+    let uploads = faults.around_lent(Arc::new(Uploads::to(uploads)));
+    invoke_with(world, platform, service, uploads).await
 }
 
 async fn invoke_with(
     world: &World,
     platform: &Platform,
     service: &Arc<Service>,
-    uploads: Uploads,
+    uploads: impl LentStore + 'static,
 ) -> Result<(), String> {
     let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(uploads) };
     let invocation = Invocation::new("invocation", Some(Duration::from_secs(900)));
@@ -143,7 +194,7 @@ async fn invoke_with(
 }
 
 pub fn service(refuses: bool) -> Arc<Service> {
-    Arc::new(Service { expires: AtomicU64::new(4_000_000_000), refuses, ..Service::default() })
+    Arc::new(Service { refuses, ..Service::lasting() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +240,8 @@ async fn leave_that_ends_in_mid_upload_is_asked_for_again_and_not_without_end() 
     for (short, good) in [(2, true), (9, false)] {
         let (world, service, uploads) = (World::of(3), service(false), MemoryRecordings::default());
         world.task(order(false)).await;
-        invoke_with(&world, &world.platform, &service, Uploads(uploads.clone(), Mutex::new(short))).await.unwrap();
+        let lent = Uploads { short: Mutex::new(short), ..Uploads::to(&uploads) };
+        invoke_with(&world, &world.platform, &service, lent).await.unwrap();
         let (task, asked) = (world.record().await, service.asked.lock().unwrap().clone());
         let applied = asked.iter().filter(|call| call.starts_with("apply")).count();
         assert_eq!(

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::chunks::s3;
 use super::multipart::{Multipart, Patience, SMALL_PART_BYTES};
-use super::recordings::{CONTENT_TYPE, Candidates, MARK, Naming, is_taken};
+use super::recordings::{CACHE_CONTROL, CONTENT_TYPE, Candidates, MARK, Naming, is_taken};
 use crate::platform::{Clock, HeadLastObject, Mark, StoreError};
 
 /// S3's smallest part.
@@ -74,8 +74,8 @@ impl S3HeadLast {
         let naming = &self.naming;
         let key = naming.next_free(candidates).await?;
         let call = naming.client.put_object().bucket(&naming.bucket).key(&key).metadata(MARK, &naming.mark);
-        let call = call.content_type(CONTENT_TYPE).if_none_match("*").body(body.clone().into());
-        match call.send().await {
+        let call = call.content_type(CONTENT_TYPE).cache_control(CACHE_CONTROL).if_none_match("*");
+        match call.body(body.clone().into()).send().await {
             Ok(_) => Ok(Some(key)),
             // The answer to a try that went well may have been lost.
             Err(_) if naming.is_ours(&key, body.len() as u64).await => Ok(Some(key)),

@@ -1,5 +1,7 @@
-//! One object in a bucket that somebody else has lent, with temporary credentials, in the S3 protocol. What is asked of the
+//! Objects in a bucket that somebody else has lent, with temporary credentials, in the S3 protocol. What is asked of the
 //! other side is little, since it may be no S3: plain puts and parts, no conditions, no checksums of its own.
+
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_config::Region;
@@ -10,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::chunks::s3;
 use super::{Aws, TRANSFER_LIMIT, limits};
-use crate::platform::{HeadLastObject, LentStore, Loan, Mark, StoreError};
+use crate::platform::{HeadLastObject, LentStore, Loan, Mark, PublicObject, StoreError};
 
 /// Smallest part but for the last; held back to follow the head in the first.
 const HELD_BYTES: usize = 5 << 20;
@@ -20,18 +22,32 @@ const PART_BYTES: usize = 10 << 20;
 /// Buckets in the S3 protocol.
 pub struct S3Lent {
     endpoint: Option<String>,
+    /// The last client, with its connections, and the region and credentials that it is good for: uploads of many objects have
+    /// one loan.
+    last: Mutex<Option<(Loan, Client)>>,
 }
 
 impl S3Lent {
     /// Buckets at `endpoint`, path style, or where the vendor has them.
     pub fn new(endpoint: Option<String>) -> Self {
-        Self { endpoint }
+        Self { endpoint, last: Mutex::default() }
     }
-}
 
-#[async_trait]
-impl LentStore for S3Lent {
-    async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
+    async fn client(&self, loan: &Loan) -> Client {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last {
+            Some((of, client)) if of == (Loan { key: of.key.clone(), bucket: of.bucket.clone(), ..loan.clone() }) => {
+                client
+            }
+            _ => {
+                let client = self.connect(loan).await;
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((loan.clone(), client.clone()));
+                client
+            }
+        }
+    }
+
+    async fn connect(&self, loan: &Loan) -> Client {
         let endpoint = self.endpoint.clone().unwrap_or_else(|| format!("https://cos.{}.myqcloud.com", loan.region));
         let Loan { access_key, secret_key, token, region, .. } = loan;
         let credentials = Credentials::new(access_key, secret_key, Some(token.clone()), None, "lent");
@@ -47,9 +63,23 @@ impl LentStore for S3Lent {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
+        Client::from_conf(config)
+    }
+}
+
+#[async_trait]
+impl LentStore for S3Lent {
+    async fn open(&self, loan: &Loan) -> Result<Box<dyn HeadLastObject>, StoreError> {
         let (held, filling) = (BytesMut::new(), BytesMut::new());
-        let client = Client::from_conf(config);
+        let client = self.client(loan).await;
         Ok(Box::new(LentObject { client, loan: loan.clone(), held, filling, upload: None, parts: Vec::new() }))
+    }
+
+    async fn put(&self, loan: &Loan, object: PublicObject) -> Result<(), StoreError> {
+        let client = self.client(loan).await;
+        let call = client.put_object().bucket(&loan.bucket).key(&loan.key).body(object.bytes.into());
+        let call = call.content_type(object.content_type).cache_control(object.cache_control);
+        call.send().await.map(drop).map_err(|e| s3("put", &loan.key, e))
     }
 }
 

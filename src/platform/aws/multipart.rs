@@ -19,7 +19,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::chunks::s3;
 use super::error::own;
-use super::recordings::{CONTENT_TYPE, MARK, Naming};
+use super::recordings::{CACHE_CONTROL, CONTENT_TYPE, MARK, Naming};
 use crate::platform::{Mark, StoreError, StoreErrorKind};
 
 /// Bytes of a part at least, S3's smallest: what is not in a part yet is read back when another process goes on.
@@ -148,7 +148,8 @@ impl Multipart {
         let key = naming.next_free(&mut candidates).await?;
         let Naming { client, bucket, mark, .. } = naming;
         let call = client.create_multipart_upload().bucket(bucket).key(&key).metadata(MARK, mark);
-        let begun = call.content_type(CONTENT_TYPE).checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
+        let call = call.content_type(CONTENT_TYPE).cache_control(CACHE_CONTROL);
+        let begun = call.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
         let id = begun.map_err(|e| s3("begin the upload of", &key, e))?.upload_id.unwrap_or_default();
         let to = Destination { naming: naming.clone(), key, id };
         Ok(Self::of(to, Vec::new(), held as u64))

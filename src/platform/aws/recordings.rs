@@ -16,6 +16,8 @@ use crate::platform::{Clock, HeadLastObject, Place, RecordingStore, StoreError, 
 
 /// What recordings are.
 pub(super) const CONTENT_TYPE: &str = "video/mp4";
+/// How long others may keep them: as an ended playlist. A name may be used again once its recording was removed.
+pub(super) const CACHE_CONTROL: &str = "public, max-age=3600";
 /// Metadata that tells the object of this writer from one of the same name by another.
 pub(super) const MARK: &str = "panorec-writer";
 /// Other names that are tried for a recording whose name is taken.

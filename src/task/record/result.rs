@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::task::failure::Failure;
+use crate::task::loan::Lent;
 use crate::task::quality::Quality;
 
 /// A file that is there.
@@ -29,15 +30,21 @@ pub struct Video {
     pub thumbnails_url: Option<String>,
 }
 
-/// An upload to the video-on-demand service.
+/// Uploads to the video-on-demand service: one asset after the other.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VodUpload {
-    /// The file is there, and the service is to be told.
+    /// Assets that there are.
+    #[serde(default)]
+    pub done: u32,
+    /// Where the files of the next one are being put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent: Option<Lent>,
+    /// They are all there, and the service is to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<Uploaded>,
 }
 
-/// A file that is where the service wanted it.
+/// What is where the service wanted it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Uploaded {
     /// `VodSessionKey`.

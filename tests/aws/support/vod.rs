@@ -1,10 +1,12 @@
 //! A video-on-demand service as its documentation describes it: it checks signatures, lends places in a real bucket with
-//! temporary credentials of that bucket's own server, and sees that the file is there before it makes an asset of it.
+//! temporary credentials of that bucket's own server, and sees that the file is there, and what it names if it is a playlist,
+//! before it makes an asset of it. Then it plays it to whoever asks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::HeaderMap;
-use axum::routing::post;
+use axum::extract::Path;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -38,21 +40,30 @@ struct Shared {
     /// Action and body of each call whose signature is right.
     asked: Mutex<Vec<(String, Value)>>,
     lent: Mutex<Vec<Temporary>>,
+    /// Where the files go, in the same order.
+    paths: Mutex<Vec<String>>,
+    /// Where assets play.
+    url: url::Url,
 }
 
 impl VodServer {
     /// Lends places in `bucket`.
     pub async fn new(bucket: Bucket, mishaps: Mishaps) -> Self {
         let (mishaps, asked, lent) = (Mutex::new(mishaps), Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { bucket, mishaps, asked, lent });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let server = Arc::clone(&shared);
+        let url: url::Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let shared = Arc::new(Shared { bucket, mishaps, asked, lent, paths: Mutex::default(), url: url.clone() });
+        let (server, player) = (Arc::clone(&shared), Arc::clone(&shared));
         let answer = move |headers: HeaderMap, body: String| {
             let server = Arc::clone(&server);
             async move { ([("content-type", "application/json")], server.answer(&headers, &body).await.to_string()) }
         };
-        tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/", post(answer))).await });
+        let play = move |Path(key): Path<String>| {
+            let player = Arc::clone(&player);
+            async move { player.bucket.read(&key).await.ok_or(StatusCode::NOT_FOUND) }
+        };
+        let routes = axum::Router::new().route("/", post(answer)).route("/play/{*key}", get(play));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { url, shared }
     }
 
@@ -73,8 +84,11 @@ impl VodServer {
 }
 
 /// Where the nth file goes, from 0.
-fn path(nth: usize) -> String {
-    format!("vod/lesson-{nth}.mp4")
+fn path(nth: usize, media_type: &str) -> String {
+    match media_type {
+        "m3u8" => format!("vod/{nth}/lesson.m3u8"),
+        other => format!("vod/lesson-{nth}.{other}"),
+    }
 }
 
 impl Shared {
@@ -85,21 +99,23 @@ impl Shared {
         let (action, body) = (headers["x-tc-action"].to_str().unwrap(), serde_json::from_str::<Value>(body).unwrap());
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((action.into(), body.clone()));
         match action {
-            "ApplyUpload" => self.lend().await,
+            "ApplyUpload" => self.lend(body["MediaType"].as_str().unwrap()).await,
             _ => self.commit(&body).await,
         }
     }
 
-    async fn lend(&self) -> Value {
+    async fn lend(&self, media_type: &str) -> Value {
         let ended = self.is_turn_of(|mishaps| &mut mishaps.ended);
         let credentials = Temporary::of(&self.bucket.endpoint).await;
         let credentials = credentials.ending_in(if ended { -60 } else { 600 });
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         let nth = lent.len();
         lent.push(credentials.clone());
+        let path = path(nth, media_type);
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         let Temporary { id, secret, token, expires } = credentials;
         json!({"Response": {
-            "StorageBucket": self.bucket.name, "StorageRegion": REGION, "MediaStoragePath": format!("/{}", path(nth)),
+            "StorageBucket": self.bucket.name, "StorageRegion": REGION, "MediaStoragePath": format!("/{path}"),
             "VodSessionKey": format!("session-{nth}"), "RequestId": "r",
             "TempCertificate": {"SecretId": id, "SecretKey": secret, "Token": token, "ExpiredTime": expires},
         }})
@@ -115,11 +131,25 @@ impl Shared {
         let session =
             body["VodSessionKey"].as_str().and_then(|key| key.strip_prefix("session-")?.parse::<usize>().ok());
         let Some(nth) = session else { return refused("InvalidParameterValue.VodSessionKey", "unknown") };
-        if self.bucket.read(&path(nth)).await.is_none() {
-            return refused("FailedOperation.UploadIncomplete", "no file");
+        let path = self.paths.lock().unwrap_or_else(PoisonError::into_inner)[nth].clone();
+        if let Err(missing) = self.is_whole(&path).await {
+            return refused("FailedOperation.UploadIncomplete", &format!("no {missing}"));
         }
-        let media = format!("https://play.example.com/{}", path(nth));
+        let media = format!("{}play/{path}", self.url);
         json!({"Response": {"FileId": format!("528{nth}"), "MediaUrl": media, "RequestId": "r"}})
+    }
+
+    /// The file is there, and what it names beside it (RFC 8216: lines that are no tag, and `URI` of a tag); else what is not.
+    async fn is_whole(&self, path: &str) -> Result<(), String> {
+        let file = self.bucket.read(path).await.ok_or(path)?;
+        let Some((dir, _)) = path.rsplit_once('/').filter(|_| path.ends_with(".m3u8")) else { return Ok(()) };
+        let text = String::from_utf8(file).map_err(|_| "text")?;
+        for line in text.lines() {
+            let inner = line.strip_prefix("#EXT-X-MAP:URI=\"").and_then(|rest| rest.split('"').next());
+            let Some(uri) = inner.or(Some(line).filter(|line| !line.starts_with('#'))) else { continue };
+            self.bucket.read(&format!("{dir}/{uri}")).await.ok_or(uri)?;
+        }
+        Ok(())
     }
 
     /// Whether it is to happen now; counted.

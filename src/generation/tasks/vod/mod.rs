@@ -1,6 +1,8 @@
-//! The file of a recording that is over as an asset of a video-on-demand service: apply, put it together out of the chunks
-//! straight into the place that is lent, commit. That the file is there is written down before the commit, so that whoever
-//! comes after a crash between the two commits what is there.
+//! A recording that is over as assets of a video-on-demand service, its MP4 and its HLS each one: apply, make of the chunks what
+//! belongs into the place that is lent, commit. That it is there is written down before the commit, so that whoever comes after a
+//! crash between the two commits what is there.
+
+mod hls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +13,18 @@ use super::super::assemble::{AssembleError, assemble};
 use super::super::change::ChangeError;
 use super::super::desk::prefix;
 use super::super::lease::Holder;
+use super::super::publish;
 use super::{Invocation, PATIENCE, TaskRunner, remove};
 use crate::delivery::recovery::RecoveryError;
 use crate::delivery::vod::{Asset, Grant, VodClient, VodError};
-use crate::platform::{Clock, LentStore, Loan};
+use crate::platform::{Clock, LentStore, Loan, StoreError};
 use crate::task::failure::{Failure, FailureCode};
+use crate::task::loan::Lent;
 use crate::task::order::VodOrder;
+use crate::task::output::Muxer;
 use crate::task::record::{TaskRecord, Uploaded, Video, VodUpload};
 use crate::task::status::Status;
 
-/// What the file is.
-const MEDIA_TYPE: &str = "mp4";
 /// Tries of a call that may go well a little later, and of an upload.
 const TRIES: u32 = 5;
 /// Wait after the first of them; it doubles with each.
@@ -63,6 +66,31 @@ pub struct Vod {
     pub uploads: Arc<dyn LentStore>,
 }
 
+/// What an asset is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mp4,
+    Hls,
+}
+
+impl Kind {
+    /// Those that an order asks for.
+    fn of(muxer: Muxer) -> impl Iterator<Item = Self> {
+        [(Self::Mp4, muxer.mp4()), (Self::Hls, muxer.hls())]
+            .into_iter()
+            .filter(|(_, wanted)| *wanted)
+            .map(|(kind, _)| kind)
+    }
+
+    /// As the service calls it: how the name ends.
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Hls => "m3u8",
+        }
+    }
+}
+
 /// Why there is no asset.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
@@ -70,6 +98,10 @@ enum PublishError {
     Service(#[from] VodError),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Hls(#[from] publish::PublishError),
     #[error("no key of the VOD service is configured any more; set VOD_SECRET_ID and VOD_SECRET_KEY")]
     Unconfigured,
     #[error(transparent)]
@@ -84,19 +116,18 @@ impl TaskRunner {
         record: &TaskRecord,
         invocation: &Invocation,
     ) -> Result<Status, ChangeError> {
-        let (video, failure) = match self.asset(holder, record).await {
-            Ok(video) => (video, None),
+        let failure = match self.assets(holder, record.clone()).await {
+            Ok(()) => None,
             Err(PublishError::Task(lost)) => return Err(lost),
             Err(error) => {
                 let message = format!("{}; what was recorded is kept", super::super::chain(&error));
                 tracing::error!(reason = message, "not delivered to the VOD service");
-                (None, Some(Failure { code: FailureCode::VodFailed, message }))
+                Some(Failure { code: FailureCode::VodFailed, message })
             }
         };
         let written = holder
             .persist(PATIENCE, |task, now| {
                 task.vod = None;
-                task.result.videos.extend(video.clone());
                 if let Some(failure) = &failure {
                     task.result.failure.get_or_insert(failure.clone());
                 }
@@ -119,20 +150,42 @@ impl TaskRunner {
         }
     }
 
+    /// Makes every asset that was ordered and is not there yet, and writes down each.
+    async fn assets(&self, holder: &Holder, mut record: TaskRecord) -> Result<(), PublishError> {
+        loop {
+            let done = record.vod.as_ref().map_or(0, |v| v.done);
+            let Some(kind) = Kind::of(record.order.muxer).nth(done as usize) else { return Ok(()) };
+            let video = self.asset(holder, &record, kind).await?;
+            let edit = |task: &mut TaskRecord, _| {
+                // It may have been written down although nobody said so.
+                if task.vod.as_ref().is_some_and(|v| v.done == done) {
+                    task.result.videos.extend(video.clone());
+                    task.vod = Some(VodUpload { done: done + 1, ..VodUpload::default() });
+                }
+                Ok(())
+            };
+            record = holder.persist(PATIENCE, edit).await?;
+        }
+    }
+
     /// The asset; none where nothing was recorded.
-    async fn asset(&self, holder: &Holder, record: &TaskRecord) -> Result<Option<Video>, PublishError> {
+    async fn asset(&self, holder: &Holder, record: &TaskRecord, kind: Kind) -> Result<Option<Video>, PublishError> {
         let (Some(vod), Some(order)) = (&self.vod, &record.order.vod) else { return Err(PublishError::Unconfigured) };
         let kept = record.vod.as_ref().and_then(|v| v.uploaded.as_ref());
         if let Some(kept) = kept.filter(|kept| kept.expires > self.platform.clock.now()) {
             match self.commit(vod, holder, order, kept).await {
-                // The session is not good any more, whatever it is that ended it: the file goes up again.
+                // The session is not good any more, whatever it is that ended it: everything goes up again.
                 Err(PublishError::Service(error)) if !error.is_transient() => {
                     tracing::warn!(error = %super::super::chain(&error), "uploading to the VOD service again");
                 }
                 done => return done.map(Some),
             }
         }
-        match self.upload(vod, holder, record, order).await? {
+        let uploaded = match kind {
+            Kind::Mp4 => self.upload(vod, holder, record, order).await?,
+            Kind::Hls => self.upload_hls(vod, holder, record, order).await?,
+        };
+        match uploaded {
             Some(uploaded) => self.commit(vod, holder, order, &uploaded).await.map(Some),
             None => Ok(None),
         }
@@ -149,26 +202,13 @@ impl TaskRunner {
         let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
         let (mut tries, mut wait) = (1, FIRST_WAIT);
         loop {
-            let grant = patiently(|| vod.service.apply(order, MEDIA_TYPE));
-            let grant = holder.holding(grant).await??;
-            let loan = loan(&grant);
-            let filename = loan.key.rsplit('/').next().unwrap_or(&loan.key).to_owned();
+            let lent = self.lent(vod, holder, order, Kind::Mp4).await?;
             let making = async {
-                let target = vod.uploads.open(&loan).await?;
-                assemble(&*chunks, &prefix, Some(&record.seams), target, &filename).await
+                let target = vod.uploads.open(&lent.loan).await?;
+                assemble(&*chunks, &prefix, Some(&record.seams), target, lent.loan.filename()).await
             };
             match holder.holding(making).await? {
-                Ok(saved) => {
-                    let expires = grant.temp_certificate.expired_time.saturating_mul(1000);
-                    let (session, size, duration) = (grant.vod_session_key, saved.size, saved.duration);
-                    let uploaded = Uploaded { session, expires, filename, size, duration };
-                    let edit = |task: &mut TaskRecord, _| {
-                        task.vod = Some(VodUpload { uploaded: Some(uploaded.clone()) });
-                        Ok(())
-                    };
-                    holder.persist(PATIENCE, edit).await?;
-                    return Ok(Some(uploaded));
-                }
+                Ok(saved) => return self.is_there(holder, lent, saved.size, saved.duration).await.map(Some),
                 Err(AssembleError::Recovery(RecoveryError::Nothing)) => return Ok(None),
                 // Storage may be away, and leave to put may have run out: a new application helps against both.
                 Err(AssembleError::Store(error)) if tries < TRIES => {
@@ -179,6 +219,25 @@ impl TaskRunner {
             holder.holding(tokio::time::sleep(wait)).await?;
             (tries, wait) = (tries + 1, wait * 2);
         }
+    }
+
+    /// A place for one asset.
+    async fn lent(&self, vod: &Vod, holder: &Holder, order: &VodOrder, kind: Kind) -> Result<Lent, PublishError> {
+        let grant = patiently(|| vod.service.apply(order, kind.media_type()));
+        Ok(lent(holder.holding(grant).await??))
+    }
+
+    /// Writes down that everything is where it belongs.
+    async fn is_there(&self, holder: &Holder, lent: Lent, size: u64, duration: f64) -> Result<Uploaded, PublishError> {
+        let filename = lent.loan.filename().to_owned();
+        let uploaded = Uploaded { session: lent.session, expires: lent.expires, filename, size, duration };
+        let edit = |task: &mut TaskRecord, _| {
+            let upload = task.vod.get_or_insert_default();
+            (upload.lent, upload.uploaded) = (None, Some(uploaded.clone()));
+            Ok(())
+        };
+        holder.persist(PATIENCE, edit).await?;
+        Ok(uploaded)
     }
 
     async fn commit(
@@ -202,16 +261,17 @@ impl TaskRunner {
     }
 }
 
-fn loan(grant: &Grant) -> Loan {
-    let certificate = &grant.temp_certificate;
-    Loan {
-        bucket: grant.storage_bucket.clone(),
-        region: grant.storage_region.clone(),
+fn lent(grant: Grant) -> Lent {
+    let certificate = grant.temp_certificate;
+    let loan = Loan {
+        bucket: grant.storage_bucket,
+        region: grant.storage_region,
         key: grant.media_storage_path.trim_start_matches('/').to_owned(),
-        access_key: certificate.secret_id.clone(),
-        secret_key: certificate.secret_key.clone(),
-        token: certificate.token.clone(),
-    }
+        access_key: certificate.secret_id,
+        secret_key: certificate.secret_key,
+        token: certificate.token,
+    };
+    Lent { session: grant.vod_session_key, expires: certificate.expired_time.saturating_mul(1000), loan }
 }
 
 /// Makes a call again while it may go well a little later.
