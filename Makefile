@@ -109,6 +109,7 @@ export ARCHITECTURE
 deploy: ## build function and layers and deploy template.yaml; ARGS="--guided" asks, ARCHITECTURE=arm64 needs cargo-lambda
 	@scripts/setup.sh build deploy
 	SAM_CLI_TELEMETRY=0 .tools/sam/run build --parameter-overrides Architecture=$(ARCHITECTURE)
+	layers/check-size.sh .aws-sam/build/RecorderFunction/bootstrap .aws-sam/build/ChromiumLayer .aws-sam/build/FfmpegLayer
 	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(or $(ARGS),--parameter-overrides Architecture=$(ARCHITECTURE))
 
 # What `sam build` calls; not for people.
