@@ -28,7 +28,7 @@ dist: setup ## build target/dist/panorec, the smallest and fastest, in minutes
 # As `sam build` makes them. ARCH=arm64 works on any machine: nothing of them is run.
 ARCH ?= $(shell dpkg --print-architecture)
 .PHONY: layers
-layers: ## build the layers of a function into .tools/layers/release-ARCH, in minutes, and check their size with it
+layers: ## build the layers of a function into .tools/layers/release-ARCH and check their size with it
 	rm -rf .tools/layers/release-$(ARCH)
 	$(MAKE) -s -C layers/chromium build-ChromiumLayer ARCH=$(ARCH) \
 		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/chromium-$(ARCH)

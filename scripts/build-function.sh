@@ -37,8 +37,11 @@ if "${CARGO:-cargo}" lambda --version >/dev/null 2>&1; then
     built=target/lambda/panorec/bootstrap
 else
     [[ $architecture == "$here" ]] || die "plain cargo builds for this machine ($here) only" "pip install cargo-lambda"
-    # The same targets as everywhere, so that nothing is built twice with other features.
-    "${CARGO:-cargo}" build --profile "$profile" --locked --bin panorec --example serve --example judge
+    targets=(--bin panorec)
+    # The tests' profile: their targets too, so that nothing is built twice with other features. Alone it takes none of what only
+    # tests depend on.
+    if [[ $profile == release ]]; then targets+=(--example serve --example judge); fi
+    "${CARGO:-cargo}" build --profile "$profile" --locked "${targets[@]}"
     built=target/$profile/panorec
 fi
 
