@@ -140,8 +140,8 @@ impl Jail {
     /// Of the newest recording: `beside` is all that it took beside its length.
     fn took(&self, event: Timestamp, beside: Duration) -> Took {
         let said = self.said();
-        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let line = lines.filter(|line| line["fields"]["message"] == "recording begins").last().expect("it began");
+        let mut lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let line = lines.find(|l| l["fields"]["message"] == "recording begins").expect("it began");
         let since = Timestamp::from_str(line["timestamp"].as_str().unwrap()).unwrap().duration_since(event);
         let ms = |field: &str| line["fields"][field].as_u64().unwrap();
         let to_picture = Duration::try_from(since).unwrap() + FIRST_SLOT;
