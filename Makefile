@@ -28,7 +28,7 @@ dist: setup ## build target/dist/panorec, the smallest and fastest, in minutes
 # As `sam build` makes them. ARCH=arm64 works on any machine: nothing of them is run.
 ARCH ?= $(shell dpkg --print-architecture)
 .PHONY: layers
-layers: ## build the layers of a function into .tools/layers/release-ARCH, in minutes, and check their size with it
+layers: ## build the layers of a function into .tools/layers/release-ARCH and check their size with it
 	rm -rf .tools/layers/release-$(ARCH)
 	$(MAKE) -s -C layers/chromium build-ChromiumLayer ARCH=$(ARCH) \
 		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/chromium-$(ARCH)
@@ -115,6 +115,7 @@ export ARCHITECTURE
 deploy: ## build function and layers and deploy template.yaml; ARGS="--guided" asks, ARCHITECTURE=arm64 needs cargo-lambda
 	@scripts/setup.sh build deploy
 	SAM_CLI_TELEMETRY=0 .tools/sam/run build --parameter-overrides Architecture=$(ARCHITECTURE)
+	layers/check-size.sh .aws-sam/build/RecorderFunction/bootstrap .aws-sam/build/ChromiumLayer .aws-sam/build/FfmpegLayer
 	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(or $(ARGS),--parameter-overrides Architecture=$(ARCHITECTURE))
 
 # What `sam build` calls; not for people.

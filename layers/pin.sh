@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Pins the Debian packages of the Chromium layer to what apt offers now. Usage: layers/pin.sh [amd64] [arm64]
 #
-# Rewrites layers/chromium/pins-*.txt, of both architectures without an argument. Look at the difference, build, run the
-# jail test, commit.
+# Rewrites layers/chromium/pins-*.txt, of both architectures without an argument, with the checksums that the archive signs;
+# nothing is fetched but its index. Look at the difference, `make test` (the jail runs what is pinned), commit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

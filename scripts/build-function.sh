@@ -7,15 +7,17 @@
 # cargo-lambda (pip install cargo-lambda) links against an old glibc and for either architecture, from any machine. Without it
 # plain cargo builds for this machine, and what comes out is refused if it asks for a newer glibc than Amazon Linux 2023 has.
 set -euo pipefail
+# `sam build` shows what is said on standard output and keeps the other one for failures; cargo's progress takes minutes.
+exec 3>&2 2>&1
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Amazon Linux 2023, which provided.al2023 is.
 readonly GLIBC=2.34
 
 die() {
-    printf 'build-function: error: %s\n' "$1" >&2
+    printf 'build-function: error: %s\n' "$1" >&3
     shift
-    if (($#)); then printf '                %s\n' "$@" >&2; fi
+    if (($#)); then printf '                %s\n' "$@" >&3; fi
     exit 1
 }
 
@@ -35,8 +37,11 @@ if "${CARGO:-cargo}" lambda --version >/dev/null 2>&1; then
     built=target/lambda/panorec/bootstrap
 else
     [[ $architecture == "$here" ]] || die "plain cargo builds for this machine ($here) only" "pip install cargo-lambda"
-    # The same targets as everywhere, so that nothing is built twice with other features.
-    "${CARGO:-cargo}" build --profile "$profile" --locked --bin panorec --example serve --example judge
+    targets=(--bin panorec)
+    # The tests' profile: their targets too, so that nothing is built twice with other features. Alone it takes none of what only
+    # tests depend on.
+    if [[ $profile == release ]]; then targets+=(--example serve --example judge); fi
+    "${CARGO:-cargo}" build --profile "$profile" --locked "${targets[@]}"
     built=target/$profile/panorec
 fi
 

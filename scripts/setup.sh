@@ -356,15 +356,14 @@ install_hls() {
     drop_work
 }
 
-# Compressed in seconds: what is deployed is the same, smaller (`make layers`). A version that Debian has dropped since must
-# not stop the tests; it stops a release.
+# What `make layers` and `sam build` make.
 install_layers() {
     say "building the layers into $TOOLS/layers/ (for the tests)"
     local target work=$PWD/$TOOLS/layers
     rm -rf "$TOOLS/layers/opt" "$TOOLS/layers/stamp"
     for target in chromium:Chromium ffmpeg:Ffmpeg; do
-        UNPINNED=allowed make --no-print-directory -s -C "layers/${target%:*}" "build-${target#*:}Layer" \
-            ARTIFACTS_DIR="$work/opt" WORK="$work/${target%:*}" LEVEL=3 PYTHON="$python" >&2 9>&- </dev/null ||
+        make --no-print-directory -s -C "layers/${target%:*}" "build-${target#*:}Layer" \
+            ARTIFACTS_DIR="$work/opt" WORK="$work/${target%:*}" PYTHON="$python" >&2 9>&- </dev/null ||
             die "the layer ${target%:*} cannot be built" "what was said stands above"
     done
     layers_stamp >"$TOOLS/layers/stamp"

@@ -57,7 +57,7 @@ def main():
     (out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
     plain = sum(entry.get("bytes", 0) for entry in entries)
     packed = sum((out / frame).stat().st_size for frame in frames)
-    print(f"layer: {target}: {len(entries)} files, {plain:,} bytes, packed into {packed:,}", file=sys.stderr)
+    print(f"layer: {target}: {len(entries)} files, {plain:,} bytes, packed into {packed:,}", flush=True)
 
 
 main()

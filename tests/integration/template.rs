@@ -277,6 +277,24 @@ fn the_layers_are_those_that_can_be_built() {
     assert!(makefile.contains("\nbuild-RecorderFunction:"), "sam build asks for it");
 }
 
+/// `sam build` gives a layer's Makefile no architecture, so it comes the way it comes to the function's.
+#[test]
+fn layers_are_built_for_the_processor_that_the_function_is_built_for() {
+    for (architecture, packages, wheel) in [("x86_64", "amd64", "x86_64"), ("arm64", "arm64", "aarch64")] {
+        let said = [
+            ("layers/chromium", "build-ChromiumLayer", format!("./fetch.sh {packages} ")),
+            ("layers/ffmpeg", "build-FfmpegLayer", format!("--platform manylinux2014_{wheel} ")),
+        ];
+        for (directory, target, word) in said {
+            let mut make = Command::new("make");
+            make.args(["--dry-run", "-C", directory, target]).env("ARCHITECTURE", architecture).env_remove("ARCH");
+            let output = sam::good(make.env("ARTIFACTS_DIR", "nowhere"));
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains(&word), "{architecture}, {directory}: no `{word}` in {text}");
+        }
+    }
+}
+
 #[test]
 fn the_envelopes_of_the_fixtures_are_those_that_sam_makes() {
     let made = tempfile::tempdir().unwrap();

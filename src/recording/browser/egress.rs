@@ -82,9 +82,9 @@ pub struct Egress {
 }
 
 /// How names become addresses.
-type Resolver = fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+pub(super) type Resolver = fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
-fn system(name: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+pub(super) fn system(name: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
     Box::pin(async move { lookup_host((name, port)).await.map(Iterator::collect::<Vec<_>>) })
 }
 
@@ -102,7 +102,8 @@ impl Egress {
         Self::resolving(allow, system).await
     }
 
-    async fn resolving(allow: Vec<IpNet>, resolver: Resolver) -> io::Result<Arc<Self>> {
+    /// With names from elsewhere.
+    pub(super) async fn resolving(allow: Vec<IpNet>, resolver: Resolver) -> io::Result<Arc<Self>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let rules = Arc::new(Rules { allow, resolver, own_ports: Mutex::default(), failures: Mutex::default() });
@@ -125,6 +126,13 @@ impl Egress {
     pub async fn check_url(&self, url: &Url) -> Result<(), Refusal> {
         let Some(target) = target_of(url) else { return Err(Refusal::NoSuchName) };
         self.rules.addresses(&target).await.map(|_| ())
+    }
+
+    /// Hosts of the latest connections that were not made.
+    #[cfg(test)]
+    pub(super) fn refused(&self) -> Vec<String> {
+        let failures = self.rules.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().map(|(host, _)| host.clone()).collect()
     }
 
     /// Why the latest connection to `host` was not made.

@@ -50,22 +50,29 @@ const FLAGS: &[&str] = &[
     "--disable-field-trial-config", // the same features everywhere
     "--disable-breakpad",           // no crash uploads
     "--metrics-recording-only",
+    // Accounts and push messages cannot be turned off any more; port 1 is one that Chromium never goes to.
+    "--gaia-url=http://127.0.0.1:1",
+    "--gcm-checkin-url=http://127.0.0.1:1",
     "--password-store=basic",     // no key ring, no D-Bus
     "--disk-cache-size=67108864", // 64 MiB: a streamed video would fill the disk at the page's leisure
 ];
 
 /// Features that get in the way, turned off.
 const DISABLED_FEATURES: &[&str] = &[
-    "Translate",              // bubble
-    "MediaRouter",            // looks for Cast devices on the network
-    "DialMediaRouteProvider", // the same
-    "GlobalMediaControls",    // toolbar button
-    "LensOverlay",            // toolbar button
-    "OptimizationHints",      // server of its own
-    "HttpsUpgrades",          // an http page would first be tried over https and wait for that to fail
-    "Prerender2",             // a second page would run beside the recorded one and take over its target
-    "PreloadTopChromeWebUI",  // a hidden page of the browser's own, with a renderer of its own
-    "BackForwardCache",       // keeps left pages in memory; nobody goes back
+    "Translate",                        // bubble
+    "MediaRouter",                      // looks for Cast devices on the network
+    "DialMediaRouteProvider",           // the same
+    "GlobalMediaControls",              // toolbar button
+    "LensOverlay",                      // toolbar button
+    "OptimizationHints",                // server of its own
+    "NetworkTimeServiceQuerying",       // the same
+    "AimEnabled",                       // its maker's search: whether the address bar may offer its AI
+    "AimServerRequestOnStartupEnabled", // the same
+    "PreconnectToSearch",               // its maker's search again, before anybody searches
+    "HttpsUpgrades",                    // an http page would first be tried over https and wait for that to fail
+    "Prerender2",                       // a second page would run beside the recorded one and take over its target
+    "PreloadTopChromeWebUI",            // a hidden page of the browser's own, with a renderer of its own
+    "BackForwardCache",                 // keeps left pages in memory; nobody goes back
 ];
 
 /// Names of what is made in the run directory.

@@ -4,7 +4,8 @@ mod pages;
 mod server;
 mod tiers;
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,8 @@ impl Bench {
             let config = display::Config { socket, size: config.size, rate, clock: MediaClock::start() };
             Display::start(config, |_| true).unwrap()
         });
-        let egress = Egress::start(vec!["127.0.0.1/32".parse().unwrap()]).await.unwrap();
+        let allow = vec!["127.0.0.1/32".parse().unwrap()];
+        let egress = Egress::resolving(allow, numbers_only).await.unwrap();
         let (browser, events) = Browser::launch(&config, &egress, &Guard::disabled()).await.unwrap();
         Self { server, display, browser, events, run_dir }
     }
@@ -120,10 +122,30 @@ impl Bench {
         }
     }
 
-    /// Every test ends with this: nothing of the browser is left.
+    /// Names that were asked for and are none of the tests' own: the browser's maker's.
+    fn strangers(&self) -> Vec<String> {
+        let mut asked = self.browser.egress.refused();
+        asked.retain(|host| !is_number(host) && !host.ends_with(".invalid"));
+        asked
+    }
+
+    /// Every test ends with this: nothing of the browser is left, and it has talked to nobody of its own accord.
     async fn end(self) {
+        assert_eq!(self.strangers(), Vec::<String>::new());
         self.browser.close().await;
         nothing_left(self.run_dir.path());
+    }
+}
+
+fn is_number(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+/// The tests need no name, and nobody outside is to hear of them.
+fn numbers_only(host: String, port: u16) -> futures_util::future::BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    match is_number(&host) {
+        true => egress::system(host, port),
+        false => Box::pin(std::future::ready(Err(io::Error::other("no name resolves here")))),
     }
 }
 
@@ -283,6 +305,18 @@ async fn pages_reach_neither_devtools_nor_what_is_not_allowed() {
          {{ onopen: () => r('open'), onerror: () => r('refused') }}))"
     );
     assert_eq!(bench.clicked(&socket).await, json!("refused"));
+    bench.end().await;
+}
+
+/// From its start on Chromium would ask its maker for the time, for accounts, for what its address bar may offer and for
+/// push messages; the last of these after 5 s.
+const UNTIL_IT_WOULD_HAVE_ASKED: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_asks_for_nothing_of_its_own_accord() {
+    let bench = Bench::shown().await;
+    bench.open("/ok").await.unwrap();
+    sleep(UNTIL_IT_WOULD_HAVE_ASKED).await;
     bench.end().await;
 }
 
