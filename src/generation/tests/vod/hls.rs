@@ -85,6 +85,8 @@ async fn whoever_comes_after_a_crash_in_mid_upload_puts_again_what_the_last_seco
         match lasts {
             true => {
                 assert_eq!(asked, ["apply m3u8", "commit session-0"]);
+                let first = put.iter().position(|key| key == "vod/0/lesson.m3u8");
+                assert_eq!(first, Some(put.len() - 1), "the playlist comes last, once");
                 assert_eq!(playlist(&uploads, "vod/0").entries.len(), 100);
                 let again = times(&put).values().filter(|n| **n > 1).count();
                 assert!(again <= AGAIN, "{again} of {before} were put again");
