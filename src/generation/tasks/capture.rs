@@ -100,7 +100,7 @@ impl TaskRunner {
                 _ => self.salvage(holder, &record, base).await.map(Share::from),
             };
         }
-        if base == 0 && record.crashes >= MAX_STARTS {
+        if base == 0 && record.crashes >= MAX_STARTS && !record.paused {
             let message = format!("the recorder ended without warning {MAX_STARTS} times before anything was recorded");
             return Ok(failed(FailureCode::RetriesExhausted, message).into());
         }

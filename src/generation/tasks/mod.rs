@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A task that no recorder has taken this long after its Start is taken for forgotten: cold starts take seconds, retried
 /// asynchronous invocations a minute.
 pub const START_GRACE_MS: u64 = 90_000;
-/// Recorders that may be lost before anything was recorded; then the page is taken for one that kills them.
+/// Recorders that may be lost before anything was recorded, though it was to be; then the page is taken for one that kills
+/// them.
 const MAX_STARTS: u32 = 3;
 /// Recorders that may be lost in one recording. Each cost seconds, and it goes on; without an end it would go on failing.
 const MAX_CRASHES: u32 = 100;

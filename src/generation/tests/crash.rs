@@ -13,7 +13,7 @@ use super::world::{TASK, World};
 use crate::generation::Recorders;
 use crate::platform::{Created, Cursor, Platform, Shelf, StoreError, TaskPage, TaskStore, Versioned};
 use crate::task::order::Order;
-use crate::task::record::TaskRecord;
+use crate::task::record::{CommandKind, TaskRecord};
 use crate::task::status::Status;
 
 /// What the promise of 3 s leaves for a browser that starts and a page that loads; here they take no time.
@@ -74,6 +74,27 @@ async fn a_sweep_at_once_finds_that_a_recorder_is_lost_and_asks_for_another() {
         let restart = first_picture(&world).await - kill.as_secs_f64();
         assert!((0.0..TAKEN_WITHIN).contains(&restart), "{restart} s after the kill at {kill:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_which_nothing_is_recorded_because_it_is_paused_is_not_given_up() {
+    let world = World::of(u64::MAX);
+    world.task(Order::of("https://example.com/")).await;
+    world.command(CommandKind::Pause).await;
+    for _ in 0..5 {
+        let lived = tokio::time::timeout(Duration::from_secs(5), world.invoke(&world.platform)).await;
+        assert!(lived.is_err(), "{lived:?}");
+    }
+    let caller = async {
+        sleep(Duration::from_secs(4)).await;
+        world.command(CommandKind::Resume).await;
+        sleep(Duration::from_secs(8)).await;
+        world.stop().await;
+    };
+    tokio::join!(world.invoke(&world.platform), caller).0.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.crashes, task.result.failure), (5, None));
+    assert_eq!(super::life::length(&world), Some(3 * SEGMENT));
 }
 
 /// Records in a store that takes its time, and counts what is written.
