@@ -14,13 +14,11 @@ use crate::function::{DOMAIN, Emulator, fetched, listens, runtime};
 use crate::judge::Evidence;
 use crate::run::Stage;
 use crate::watch::Watch;
-use jiff::Timestamp;
 use limits::Limits;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -37,22 +35,6 @@ struct Jail {
     /// Outlives the processes in it.
     _limits: Option<Limits>,
 }
-
-/// How long the parts of a recording took that are not in the file.
-#[derive(Debug)]
-#[expect(dead_code, reason = "printed")]
-struct Took {
-    /// From the event to the first recorded picture.
-    to_picture: Duration,
-    /// Of that: until Chromium could be told what to do, and from the navigation to the painted page.
-    launch_ms: u64,
-    load_ms: u64,
-    /// From the last recorded picture to the answer.
-    end: Duration,
-}
-
-/// A recording begins with the slot after the next at the latest, from when it says so.
-const FIRST_SLOT: Duration = Duration::from_millis(67);
 
 struct Stores {
     runtime: Runtime,
@@ -117,11 +99,12 @@ impl Jail {
         Self { emulator: Emulator { server, watch }, stores, log, _limits: limits }
     }
 
-    /// Records, and says what is in the file, and what everything but the recorded time took.
-    fn record(&self, stage: &Stage, page: &str, seconds: u32) -> (Evidence, Took) {
+    /// Records, and says what is in the file, and how long everything but the recorded time took: from the event to the first
+    /// recorded picture, and the little that the end takes.
+    fn record(&self, stage: &Stage, page: &str, seconds: u32) -> (Evidence, Duration) {
         let order = json!({"RecordURL": stage.server.url(page), "MaxDurationLimit": seconds});
         let task = self.emulator.act("Start", order)["TaskID"].as_str().unwrap().to_string();
-        let (began, event) = (Instant::now(), Timestamp::now());
+        let began = Instant::now();
         let answer = self.emulator.invoke(&json!({"Recorder": {"TaskID": task}}));
         let took = began.elapsed();
         assert_eq!(answer, json!({"TaskID": task, "Status": "finished"}), "{}", self.said());
@@ -134,18 +117,7 @@ impl Jail {
         let limit = f64::from(seconds);
         assert!((limit - 1.0..limit + 4.0).contains(&e.probe.duration), "{} s of about {limit}", e.probe.duration);
         e.in_order().unwrap();
-        (e, self.took(event, took.saturating_sub(film)))
-    }
-
-    /// Of the newest recording: `beside` is all that it took beside its length.
-    fn took(&self, event: Timestamp, beside: Duration) -> Took {
-        let said = self.said();
-        let mut lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let line = lines.find(|l| l["fields"]["message"] == "recording begins").expect("it began");
-        let since = Timestamp::from_str(line["timestamp"].as_str().unwrap()).unwrap().duration_since(event);
-        let ms = |field: &str| line["fields"][field].as_u64().unwrap();
-        let to_picture = Duration::try_from(since).unwrap() + FIRST_SLOT;
-        Took { to_picture, launch_ms: ms("launch_ms"), load_ms: ms("load_ms"), end: beside.saturating_sub(to_picture) }
+        (e, took.saturating_sub(film))
     }
 
     /// Waits for what a cold start does first, whatever the event.
@@ -214,13 +186,10 @@ fn one_environment_records_again_and_again_and_is_as_it_was_each_time() {
     let jail = Jail::start(&stage, Some(&tmp), None, None);
     let mut first: Option<(BTreeSet<PathBuf>, usize, u64)> = None;
     for time in 1..=times {
-        let (e, took) = jail.record(&stage, "clock.html", SECONDS);
+        let (e, start) = jail.record(&stage, "clock.html", SECONDS);
         assert_eq!(checks::jumps(&e, 500.0), [], "nothing is missing from the recording {time}");
         let now = (all_below(&tmp), jail.processes(), jail.memory_kb());
-        println!("recording {time}: {took:?}, {} processes, {} kB", now.1, now.2);
-        if time == 1 {
-            jail.said().lines().filter(|line| line.contains("layer unpacked")).for_each(|line| println!("{line}"));
-        }
+        println!("recording {time}: event to picture {start:?}, {} processes, {} kB", now.1, now.2);
         let Some(first) = &first else {
             first = Some(now);
             continue;
@@ -262,10 +231,10 @@ fn a_small_function_records_with_its_share_of_a_processor() {
         println!("control groups cannot be made here: without limits, this is one more recording");
     }
     let jail = Jail::start(&stage, Some(&tmp), None, limits);
-    let (e, took) = jail.record(&stage, "class.html", SMALL_SECONDS);
+    let (e, start) = jail.record(&stage, "class.html", SMALL_SECONDS);
     // Whoever lacks a processor drops pictures; which ones are left is in order and on time.
     assert!(e.coded().len() > 10, "{} pictures", e.coded().len());
-    println!("small function, class page: {took:?}, {:?}", e.report());
+    println!("small function, class page: event to picture {start:?}, {:?}", e.report());
     jail.emulator.end();
 }
 
