@@ -23,4 +23,6 @@ e2e=$?
 wait "$others"
 rest=$?
 cat "$said"
+# Once more, after all that went well.
+((rest == 0)) || sed -n '/^failures:$/,/^test result/p' "$said"
 exit $((e2e ? e2e : rest))
