@@ -190,7 +190,7 @@ fn served_rightly(runtime: &tokio::runtime::Runtime, bucket: &Bucket, [name, lis
         let found = bucket.client.head_object().bucket(&bucket.name).key(key).send();
         let found = runtime.block_on(found).unwrap();
         let expected = match key {
-            k if k == name => ("video/mp4", None),
+            k if k == name => ("video/mp4", Some("public, max-age=3600")),
             k if k == list => ("application/vnd.apple.mpegurl", Some("public, max-age=3600")),
             // What a preview was signed for; its signatures end with it.
             k if k.starts_with("class/7b/segments-") && k.ends_with("/live.m3u8") => {
