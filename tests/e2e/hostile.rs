@@ -41,6 +41,9 @@ impl Neighbour {
     }
 }
 
+/// What comes of the last attack is seen within this, and the page once more.
+const ATTACKED: Duration = Duration::from_secs(6);
+
 /// Names of the attacks in the page.
 fn attacks() -> Vec<String> {
     let page = include_str!("../pages/hostile.html");
@@ -54,14 +57,22 @@ fn a_hostile_page_reaches_nothing_and_is_recorded() {
     let stage = Stage::shared();
     let neighbour = Neighbour::new();
     let url = format!("{}#{}", stage.server.url("hostile.html"), neighbour.address);
-    let args = [&ALLOWED[..], &["--duration", "6s"]].concat();
-    // Its end also sees that no process and no downloaded file is left.
-    let outcome = stage.command(&url, &stage.file(), &args, &[("PANOREC_LOG", "panorec=debug")]).end();
-    let notes: Vec<String> = stage.server.notes().into_iter().map(|(_, text)| text).collect();
     let attacks = attacks();
-    let untried: Vec<_> = attacks.iter().filter(|name| !notes.contains(&format!("tried-{name}"))).collect();
-    assert!(attacks.len() > 30 && untried.is_empty(), "not tried: {untried:?}");
-    let caught: Vec<_> = notes.iter().filter(|text| text.starts_with("caught")).collect();
+    assert!(attacks.len() > 30, "{attacks:?}");
+    let notes = || -> Vec<String> { stage.server.notes().into_iter().map(|(_, text)| text).collect() };
+    let mut recording = stage.command(&url, &stage.file(), &ALLOWED, &[("PANOREC_LOG", "panorec=debug")]);
+    recording.until(
+        |_| {
+            let notes = notes();
+            attacks.iter().all(|name| notes.contains(&format!("tried-{name}")))
+        },
+        "everything is tried",
+    );
+    thread::sleep(ATTACKED);
+    recording.interrupt();
+    // Its end also sees that no process and no downloaded file is left.
+    let outcome = recording.end();
+    let caught: Vec<_> = notes().into_iter().filter(|text| text.starts_with("caught")).collect();
     assert!(caught.is_empty(), "{caught:?}");
     assert_eq!(neighbour.visits(), 0, "somebody got to {}", neighbour.address);
     // Nobody answers there, here: that the guard refused it is to be seen in what it says.
@@ -71,11 +82,10 @@ fn a_hostile_page_reaches_nothing_and_is_recorded() {
     }
     let e = outcome.good();
     checks::container(&outcome, &e);
-    checks::lasts(&e, 6.0);
     checks::memory(&outcome);
-    // Dialogs stop its scripts again and again, and nothing of the attacks lies over it: the code is there to the end.
-    let last = e.coded().last().expect("the page was never seen").0;
-    assert!(last > 4.5, "the page is not seen after {last} s");
+    // Dialogs lie over the page and stop its scripts again and again, and nothing else does: it is seen after the last attack.
+    let after = e.pictures.iter().filter(|p| p.code.is_some_and(|code| code.stage == 1)).count();
+    assert!(after > 0, "the page is not seen any more: {:?}", e.report());
     // And the neighbour was really there.
     drop(std::net::TcpStream::connect(neighbour.address).unwrap());
 }
