@@ -49,6 +49,11 @@ impl Tables {
             .key_schema(key("id", KeyType::Hash))
             .set_attribute_definitions(Some(["id", "shelf", "sort"].map(attribute).into()))
             .global_secondary_indexes(index.build().unwrap());
-        made.send().await.unwrap();
+        // A server that is still starting up may answer the first try too late, and have done it.
+        match made.send().await.map_err(|error| error.into_service_error()) {
+            Ok(_) => {}
+            Err(error) if error.is_resource_in_use_exception() => {}
+            Err(error) => panic!("{error:?}"),
+        }
     }
 }
