@@ -294,6 +294,9 @@ fn a_small_function_records_with_its_share_of_a_processor() {
     // Whoever lacks a processor drops pictures; which ones are left is in order and on time.
     assert!(e.coded().len() > 10, "{} pictures", e.coded().len());
     println!("small function, class page: first picture after {start:?}, {:?}, {quality}", e.report());
+    let mut each = [0; SMALL_SECONDS as usize + 1];
+    e.coded().iter().for_each(|(at, _)| each[(*at as usize).min(SMALL_SECONDS as usize)] += 1);
+    println!("distinct pictures of the camera, second by second: {each:?}");
     jail.emulator.end();
 }
 
