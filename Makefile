@@ -93,10 +93,13 @@ bench-relay: setup ## what the overlap of two invocations costs; ARGS="--rounds 
 	$(CARGO) build --release --locked --bin panorec --example serve
 	@python3 tests/bench/relay.py $(ARGS)
 
+# In each round an environment is made, starts cold, and then warm twice. OTHER=FILE: another build of the function, by turns.
+ROUNDS ?= 5
 .PHONY: bench-jail
-bench-jail: setup ## cold and warm start and a class page with a small function's share, in the jail that stands for Lambda
+bench-jail: setup ## starts and a class page with a small function's share, in the jail; ROUNDS=5, OTHER=target/old/panorec, ARGS=jail::one
 	@scripts/setup.sh test
-	$(CARGO) test --release --locked --test e2e -- --nocapture jail::
+	PANOREC_BENCH=$(ROUNDS) $(if $(OTHER),PANOREC_BENCH_OTHER=$(abspath $(OTHER))) \
+		$(CARGO) test --release --locked --test e2e -- --nocapture --test-threads 1 $(or $(ARGS),jail::one jail::a_small)
 
 .PHONY: bench-delivery
 bench-delivery: setup ## from Stop to the file in a bucket, after ten seconds and after six hours: time, bytes read back, memory

@@ -95,7 +95,6 @@ impl Stage {
             return Err(error.into());
         }
         page.browser.settle().await;
-        page.browser.catch_up().await;
         Ok(Opened { page: Page { since: Instant::now(), ..page }, launch, load: started.elapsed() })
     }
 }
@@ -121,7 +120,6 @@ impl Page {
             match browser.reload(LoadBounds::default()).await {
                 Ok(_) => {
                     browser.settle().await;
-                    browser.catch_up().await;
                 }
                 Err(error) => tracing::warn!(error = %super::chain(&error), "reload failed"),
             }

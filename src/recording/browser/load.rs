@@ -25,9 +25,6 @@ const COMMIT_BOUND: Duration = Duration::from_secs(1);
 const ABORTED: &str = "net::ERR_ABORTED";
 /// World of the recorder's own scripts, out of the page's reach.
 const WORLD: &str = "panorec";
-/// Resolves when fonts are there and, two animation frames later, what they changed has been painted.
-const PAINTED: &str = "document.fonts.ready.then(() => new Promise((resolve) => \
-                       requestAnimationFrame(() => requestAnimationFrame(() => resolve(true)))))";
 /// Chromium draws in three stages (page, compositor, display), each a frame after the other when the one before was late once:
 /// from then on every picture is shown one to three frames after its sound, which nothing tells the page. Only frames without a
 /// new picture work that off. So the page's script stands still for three frames, and goes on just after the next has begun,
@@ -142,19 +139,22 @@ impl Browser {
         self.loaded(&url, bounds.load, committed).await
     }
 
-    /// Waits until the page's own content has been painted: first content, fonts, and two frames with them.
+    /// Waits until the page's own content has been painted, first content and fonts, and drawing has caught up with the page; see
+    /// [`CAUGHT_UP`].
     pub async fn settle(&self) -> Settled {
         let deadline = Instant::now() + CONTENT_BOUND;
         let mut state = self.state.subscribe();
         let content = |state: &PageState| state.lost.is_some() || state.content;
         let _ = timeout_at(deadline, state.wait_for(content)).await;
         let deadline = Instant::now() + SETTLE_BOUND;
+        // The second of the frames in which it catches up has painted what fonts have changed.
+        let rested = format!("document.fonts.ready.then(() => {CAUGHT_UP})");
         loop {
             let (frame, loader) = {
                 let state = self.state.borrow();
                 (state.frame.clone(), state.loader.clone())
             };
-            let painted = timeout_at(deadline, self.evaluate(frame, PAINTED, SETTLE_BOUND)).await;
+            let painted = timeout_at(deadline, self.evaluate(frame, &rested, SETTLE_BOUND)).await;
             match painted {
                 Ok(Ok(_)) if self.state.borrow().loader == loader => return Settled::Painted,
                 // The page has moved on to another document meanwhile: that one counts.
@@ -162,7 +162,10 @@ impl Browser {
                     let other = |state: &PageState| state.lost.is_some() || (state.loader != loader && state.loaded);
                     let _ = timeout_at(deadline, state.wait_for(other)).await;
                 }
-                _ => return Settled::TimedOut,
+                _ => {
+                    self.catch_up().await;
+                    return Settled::TimedOut;
+                }
             }
         }
     }
