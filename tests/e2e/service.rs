@@ -186,7 +186,7 @@ fn the_same_through_s3_and_dynamodb() {
     gateway.good("Stop", id());
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
-    ending.is_over(&runtime, &bucket, "class/7b/algebra-1.mp4");
+    ending.judged(&runtime, &bucket, "class/7b/algebra-1.mp4");
     let (name, list) = ("class/7b/algebra-1.mp4", "class/7b/algebra.m3u8");
     for (video, key) in done["Result"]["Videos"].as_array().unwrap().iter().zip([name, list]) {
         assert_eq!(video["FileURL"], format!("https://cdn.example.com/{key}"));
@@ -228,7 +228,7 @@ impl<'a> Ending<'a> {
     }
 
     /// The file plays from where it lies, and next to nothing of it was read again to make it.
-    fn is_over(self, runtime: &tokio::runtime::Runtime, bucket: &Bucket, key: &str) {
+    fn judged(self, runtime: &tokio::runtime::Runtime, bucket: &Bucket, key: &str) {
         let (finished, read) = (self.since.elapsed(), self.network.answered() - self.answered);
         let in_time = PresigningConfig::expires_in(Duration::from_secs(600)).unwrap();
         let link = bucket.client.get_object().bucket(&bucket.name).key(key).presigned(in_time);
