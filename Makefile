@@ -71,9 +71,9 @@ fuzz: setup ## give the event parser any bytes, for FUZZ_SECONDS=60; the first b
 		-dict=fuzz/event.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: soak
-soak: setup ## what takes long: 10 min of recording, 20 hand-overs, 50 kills, a bucket away, 50 jailed recordings, 10 simulated hours
+soak: setup ## what takes long: 10 min of recording, 10 min into a bucket, 20 hand-overs, 50 kills, a bucket away, 50 jailed recordings, 10 simulated hours
 	@scripts/setup.sh test
-	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- --nocapture soak:: relay:: crashes:: outage:: jail::
+	PANOREC_SOAK=1 $(CARGO) test --release --locked --test e2e -- --nocapture soak:: relay:: crashes:: outage:: jail:: service::the_same
 	PANOREC_SOAK=1 $(CARGO) test --release --locked --lib -- --nocapture generation::tests::hours
 
 .PHONY: bench

@@ -44,6 +44,6 @@ fn assemble(args: &Args) -> Result<generation::Saved, String> {
     let target = GrowingFile::create(&args.output, args.overwrite).map_err(|e| generation::chain(&e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime
-        .block_on(generation::assemble(&chunks, "raw/", None, Box::new(target), ""))
+        .block_on(generation::assemble(&chunks, "raw/", None, Box::new(target), "", None))
         .map_err(|e| generation::chain(&e))
 }

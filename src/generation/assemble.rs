@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use super::outcome::Saved;
 use crate::delivery::recovery::{Recovery, RecoveryError, order};
 use crate::platform::{ChunkStore, HeadLastObject, StoreError};
@@ -20,21 +22,25 @@ pub enum AssembleError {
     /// What is there makes no file.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// It was to leave before all of it was there.
+    #[error("there was no time left to make the file")]
+    OutOfTime,
 }
 
 /// Puts the file together from everything up to the first segment that is missing or damaged. The chunks stay.
 ///
 /// Chunks are those below `prefix` that `seams` has in the file; where nobody knows the seams, all of them. The file gets
-/// `name` if it has none.
+/// `name` if it has none. `leave`: when to give it up, if it is not there by then.
 pub async fn assemble(
     chunks: &dyn ChunkStore,
     prefix: &str,
     seams: Option<&Seams>,
     mut target: Box<dyn HeadLastObject>,
     name: &str,
+    leave: Option<Instant>,
 ) -> Result<Saved, AssembleError> {
     let mut recovery = Recovery::new();
-    let size = match fill(chunks, prefix, seams, &mut *target, &mut recovery).await {
+    let size = match fill(chunks, prefix, seams, &mut *target, &mut recovery, leave).await {
         Ok(payload) => recovery.head(target.head_alignment()).map(|head| (payload, head)).map_err(AssembleError::from),
         Err(error) => Err(error),
     };
@@ -61,6 +67,7 @@ async fn fill(
     seams: Option<&Seams>,
     target: &mut dyn HeadLastObject,
     recovery: &mut Recovery,
+    leave: Option<Instant>,
 ) -> Result<u64, AssembleError> {
     let keys = chunks.list(prefix).await?;
     let tasks: BTreeSet<_> = keys.iter().filter_map(|k| k.split('/').nth(1)).collect();
@@ -73,6 +80,9 @@ async fn fill(
     };
     let mut bytes = 0;
     for chunk in order(keys) {
+        if leave.is_some_and(|leave| leave <= Instant::now()) {
+            return Err(AssembleError::OutOfTime);
+        }
         match recovery.take(&chunk, chunks.get(&chunk.key).await?) {
             Ok(Some(payload)) => {
                 bytes += payload.len() as u64;

@@ -54,9 +54,12 @@ pub enum PublishError {
         #[source]
         source: FragmentError,
     },
-    /// Somebody else writes the playlist.
+    /// The segment, and with it what follows, is somebody else's.
     #[error("the playlist is another generation's")]
     Lost,
+    /// Somebody else has written the playlist since it was looked at.
+    #[error("the playlist was written by another generation meanwhile")]
+    Raced,
     /// Every name that was tried is taken.
     #[error(
         "the playlist's name and {MAX_OTHER_NAMES} more like it are taken; choose another with Output.Cos.TargetName"
@@ -87,16 +90,23 @@ impl Course {
 /// A chunk store that tells a publisher of every segment.
 pub struct TellingChunks {
     chunks: Arc<dyn ChunkStore>,
-    segments: mpsc::Sender<(u64, Bytes)>,
+    segments: mpsc::Sender<Fresh>,
+}
+
+/// A segment that has just been stored.
+pub struct Fresh {
+    generation: u32,
+    index: u64,
+    bytes: Bytes,
 }
 
 #[async_trait]
 impl ChunkStore for TellingChunks {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.chunks.put(key, bytes.clone()).await?;
-        if let Some((_, ChunkName::Segment(index))) = parse_chunk_key(key) {
+        if let Some((generation, ChunkName::Segment(index))) = parse_chunk_key(key) {
             // One that finds no room is read back with the next.
-            let _ = self.segments.try_send((index, bytes));
+            let _ = self.segments.try_send(Fresh { generation, index, bytes });
         }
         Ok(())
     }
@@ -187,18 +197,18 @@ impl Publisher {
     }
 
     /// `chunks` as the recorder is to have them, and what comes of it for [`run`](Self::run).
-    pub fn listen(&self) -> (Arc<dyn ChunkStore>, mpsc::Receiver<(u64, Bytes)>) {
+    pub fn listen(&self) -> (Arc<dyn ChunkStore>, mpsc::Receiver<Fresh>) {
         let (segments, queue) = mpsc::channel(QUEUE);
         (Arc::new(TellingChunks { chunks: Arc::clone(&self.chunks), segments }), queue)
     }
 
     /// Publishes what comes, until nothing more can.
-    pub async fn run(&mut self, queue: &mut mpsc::Receiver<(u64, Bytes)>) {
-        while let Some((index, bytes)) = queue.recv().await {
+    pub async fn run(&mut self, queue: &mut mpsc::Receiver<Fresh>) {
+        while let Some(fresh) = queue.recv().await {
             if self.lost {
                 continue;
             }
-            match self.publish(index, Some(bytes)).await {
+            match self.publish(fresh.index, Some(fresh)).await {
                 Ok(()) => {}
                 Err(PublishError::Lost) => {
                     tracing::warn!("the playlist is another generation's; this one leaves it alone");
@@ -213,17 +223,21 @@ impl Publisher {
     }
 
     /// Publishes everything up to a segment.
-    async fn publish(&mut self, last: u64, fresh: Option<Bytes>) -> Result<(), PublishError> {
+    async fn publish(&mut self, last: u64, mut fresh: Option<Fresh>) -> Result<(), PublishError> {
         if self.open.is_none() {
             self.find().await?;
         }
-        let mut fresh = fresh;
+        // What a generation stored after it had lost the task must not come under the name of its successor's.
+        let holder = self.record.seams.generation_of(last);
+        if fresh.as_ref().is_some_and(|fresh| holder != Some(fresh.generation)) {
+            return Err(PublishError::Lost);
+        }
         loop {
             let next = self.open.as_ref().map_or(0, |o| o.list.entries.len() as u64);
             if next > last {
                 return Ok(());
             }
-            let bytes = if next == last { fresh.take() } else { None };
+            let bytes = if next == last { fresh.take().map(|fresh| fresh.bytes) } else { None };
             if !self.add(bytes).await? {
                 return Ok(());
             }
@@ -311,7 +325,7 @@ impl Publisher {
             // An attempt whose answer was lost may have been the one.
             None => match public.read(place, &open.key).await? {
                 Some((there, version)) if there == text => Some(version),
-                _ => return Err(PublishError::Lost),
+                _ => return Err(PublishError::Raced),
             },
         };
         self.show().await;
@@ -326,7 +340,7 @@ impl Publisher {
             self.open = None;
             self.find().await?;
             match self.end(&keys).await {
-                Err(PublishError::Lost) if races < MAX_RACES => races += 1,
+                Err(PublishError::Lost | PublishError::Raced) if races < MAX_RACES => races += 1,
                 other => return other,
             }
         }

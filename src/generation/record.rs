@@ -17,6 +17,7 @@ use super::page::Stage;
 use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
 use crate::platform::ChunkStore;
 use crate::recording::capture::{Capture, CaptureConfig};
+use crate::recording::encoder::Tail;
 use crate::recording::process::{Guard, give_memory_back};
 use crate::recording::program::{Chromium, Program};
 use crate::recording::stills::Stills;
@@ -134,13 +135,14 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn W
         Ok(Stopped::HandOver) => Some(run.capture.recorded().next_multiple_of(segment)),
         Ok(Stopped::Interrupted | Stopped::Page | Stopped::Failed) | Err(_) => None,
     };
+    let tail = if matches!(end, Ok(Stopped::HandOver)) { Tail::Whole } else { Tail::Cut };
     let (capture, page, mut ended, timings) = run.dissolve(end);
     admission.close();
     // The end of a limited recording is ordered ahead.
     let ahead = limit.map_or(0, |limit| limit.saturating_sub(capture.recorded()));
     let stopping = Instant::now() + Duration::from_secs_f64(seconds(ahead));
     let begun = ended.begun;
-    let capture = tokio::task::spawn_blocking(move || capture.finish(limit)).await;
+    let capture = tokio::task::spawn_blocking(move || capture.finish(limit, tail)).await;
     ended.capture = capture.ok().filter(|_| begun);
     let mut outcome = conclude(ended, writer, timings, watcher).await;
     outcome.timings.finish_ms = stopping.elapsed().as_millis() as u64;

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use super::clock::MediaClock;
 use super::display::{self, Display, Frame};
-use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SharedPicture, SoundInput};
+use super::encoder::{
+    Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SharedPicture, SoundInput, Tail,
+};
 use super::process::Guard;
 use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
 use super::stills::{Stills, Taker};
@@ -267,7 +269,7 @@ impl Capture {
 
     /// Ends the recording, at recorded sample `limit` if that has not passed: the last picture and sound go to the encoder, its last output comes, nothing is left running.
     /// Blocks for a bounded time.
-    pub fn finish(mut self, limit: Option<u64>) -> CaptureEnd {
+    pub fn finish(mut self, limit: Option<u64>, tail: Tail) -> CaptureEnd {
         let soonest = self.boundary();
         let wall = match self.gate.closed_at() {
             Some(closed) => closed,
@@ -286,7 +288,7 @@ impl Capture {
         drop(self.display);
         self.sound.stop();
         drop(self.sound_orders);
-        self.encoder.finish(end);
+        self.encoder.finish(end, tail);
         for feed in self.feeds {
             let _ = feed.join();
         }

@@ -6,6 +6,8 @@ use crate::judge::tools::tool;
 use crate::run::{GONE_WITHIN, Stage};
 use crate::watch::Watch;
 use panorec::delivery::mp4::validate::validate;
+use panorec::platform::TaskStore;
+use panorec::platform::local::SqliteTaskStore;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -173,6 +175,13 @@ impl<'a> Gateway<'a> {
         let mut data = json!({"RecordURL": self.stage.server.url(page)});
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.good("Start", data)["TaskID"].as_str().unwrap().to_string()
+    }
+
+    /// Which invocation the task is held by, counted from 1: callers are told how many there were when it is over.
+    pub fn generation(&self, task: &str) -> u32 {
+        let tasks = SqliteTaskStore::open(&self.data().join("tasks.db")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(tasks.load(task, 0)).unwrap().expect("the task is there").record.generation
     }
 
     /// Waits until a page of ours was asked for so many times, for a while each.

@@ -76,7 +76,7 @@ pub fn is_live(player: &mut Player, since: Option<u32>) -> Look {
     look
 }
 
-pub fn paused_and_resumed(gateway: &Gateway, task: &str) {
+fn paused_and_resumed(gateway: &Gateway, task: &str) {
     gateway.good("Pause", json!({"TaskID": task}));
     gateway.until(task, "paused");
     thread::sleep(Duration::from_secs(3));

@@ -42,9 +42,10 @@ impl Drop for Halted {
     }
 }
 
-fn memory_kb(pid: u32, what: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix(what)?.trim().strip_suffix(" kB")?.parse().ok()).unwrap()
+/// Most memory that a process has had, kB; none once it has ended.
+pub fn peak_kb(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
 /// Bytes that a process keeps in files without a name: the display's pictures, and what waits for the bucket.
@@ -82,7 +83,7 @@ fn a_bucket_that_is_away_costs_no_picture() {
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(3));
     let [recorder] = gateway.recorders()[..] else { panic!("{:?}", gateway.recorders()) };
-    let before = memory_kb(recorder, "VmHWM:");
+    let before = peak_kb(recorder).unwrap();
     let pictures = nameless(recorder, &stage.temp());
     let on_disk = || nameless(recorder, &stage.temp()) - pictures;
 
@@ -97,7 +98,7 @@ fn a_bucket_that_is_away_costs_no_picture() {
     network.set_down(false);
     thread::sleep(Duration::from_secs(2));
 
-    let extra = memory_kb(recorder, "VmHWM:") - before;
+    let extra = peak_kb(recorder).unwrap() - before;
     gateway.good("Stop", json!({"TaskID": task}));
     let (done, took) = gateway.until(&task, "finished");
     println!("{extra} kB of memory on top; {took:?} from Stop to the file");

@@ -1,16 +1,32 @@
-//! Recordings through the service: real HTTP, real recorder processes, real stores.
+//! Recordings through the service: real HTTP, real recorder processes, real stores. `PANOREC_SOAK=1` (as `make soak` sets it)
+//! makes ten minutes of what otherwise goes into a bucket in seconds.
 
 use crate::checks;
 use crate::cloud;
+use crate::cloud::proxy::Proxy;
 use crate::cloud::s3::Bucket;
 use crate::cloud::tables::{TABLE, Tables};
 use crate::disk::{SmallDisk, fill};
 use crate::gateway::{Gateway, request};
-use crate::judge::Evidence;
+use crate::hls::key_server;
+use crate::judge::{Evidence, tools};
+use crate::outage::peak_kb;
 use crate::run::Stage;
+use aws_sdk_s3::presigning::PresigningConfig;
 use serde_json::json;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Most that may be read back from a bucket at the end, whatever the length, bytes: the promise.
+const READ_BACK: u64 = 16 << 20;
+/// The page's clock jumps by more over a pause of 2 s.
+const PAUSE_MS: f64 = 1_500.0;
+
+fn before_the_pause() -> Duration {
+    #[allow(clippy::disallowed_methods, reason = "the tests have no config.rs")]
+    let soak = std::env::var_os("PANOREC_SOAK").is_some();
+    Duration::from_secs(if soak { 600 } else { 3 })
+}
 
 /// A command shows in the status within this on a busy machine. The 500 ms of the README are the benchmark's.
 const COMMAND: Duration = Duration::from_secs(5);
@@ -135,12 +151,13 @@ fn the_same_through_s3_and_dynamodb() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (bucket, raw, tables) =
         runtime.block_on(async { (Bucket::new().await, Bucket::new().await, Tables::new().await) });
+    let network = runtime.block_on(Proxy::before(&bucket.endpoint));
     let env = [
         ("COS_BUCKET", bucket.name.as_str()),
         ("COS_BUCKET_RAW", &raw.name),
         ("CDN_DOMAIN", "cdn.example.com"),
         ("PANOREC_TABLE", TABLE),
-        ("AWS_ENDPOINT_URL_S3", &bucket.endpoint),
+        ("AWS_ENDPOINT_URL_S3", &network.endpoint),
         ("AWS_ENDPOINT_URL_DYNAMODB", &tables.endpoint),
         ("AWS_REGION", cloud::REGION),
         ("AWS_ACCESS_KEY_ID", cloud::KEY),
@@ -148,13 +165,15 @@ fn the_same_through_s3_and_dynamodb() {
     ]
     .map(|(k, v)| (k.to_string(), v.to_string()));
     let gateway = Gateway::start(&stage, &[], &env);
-    let order = json!({"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}, "Video": {"Muxer": "mp4,hls"}});
+    let video =
+        json!({"Muxer": "mp4,hls", "EncryptKey": "0123456789abcdef", "AuthUrl": format!("{}/key", key_server())});
+    let order = json!({"Cos": {"TargetDir": "class/7b", "TargetName": "algebra"}, "Video": video});
     let task = gateway.record("clock.html", json!({"Output": order}));
     let id = || json!({"TaskID": task});
     gateway.until(&task, "recording");
     // Somebody else is quicker.
     runtime.block_on(bucket.put("class/7b/algebra.mp4", b"theirs"));
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(before_the_pause());
     gateway.good("Pause", id());
     gateway.until(&task, "paused");
     let chunks = runtime.block_on(raw.keys());
@@ -163,9 +182,11 @@ fn the_same_through_s3_and_dynamodb() {
     gateway.good("Resume", id());
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(3));
+    let ending = Ending::begins(&gateway, &network);
     gateway.good("Stop", id());
     let (done, _) = gateway.until(&task, "finished");
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
+    ending.judged(&runtime, &bucket, "class/7b/algebra-1.mp4");
     let (name, list) = ("class/7b/algebra-1.mp4", "class/7b/algebra.m3u8");
     for (video, key) in done["Result"]["Videos"].as_array().unwrap().iter().zip([name, list]) {
         assert_eq!(video["FileURL"], format!("https://cdn.example.com/{key}"));
@@ -177,10 +198,53 @@ fn the_same_through_s3_and_dynamodb() {
     std::fs::write(stage.file(), runtime.block_on(bucket.read(name)).unwrap()).unwrap();
     let e = Evidence::of(&stage.file()).unwrap();
     checks::container_of(&stage.file(), &e);
-    assert!((5.0..12.0).contains(&e.probe.duration), "{} s of about 6", e.probe.duration);
-    assert_eq!(checks::jumps(&e, 1000.0).len(), 1, "one pause");
+    let wanted = before_the_pause().as_secs_f64() + 3.0;
+    assert!((wanted - 1.0..wanted + 6.0).contains(&e.probe.duration), "{} s of about {wanted}", e.probe.duration);
+    assert_eq!(checks::jumps(&e, PAUSE_MS).len(), 1, "one pause");
     assert!(!gateway.data().join("tasks.db").exists(), "nothing of it is on this machine");
     gateway.end();
+}
+
+/// A recording that is about to end, into a bucket.
+struct Ending<'a> {
+    since: Instant,
+    network: &'a Proxy,
+    answered: u64,
+    /// Most memory that its recorder has before it ends, kB.
+    peak_kb: thread::JoinHandle<u64>,
+}
+
+impl<'a> Ending<'a> {
+    fn begins(gateway: &Gateway<'_>, network: &'a Proxy) -> Self {
+        let [recorder] = gateway.recorders()[..] else { panic!("{:?}", gateway.recorders()) };
+        let peak_kb = thread::spawn(move || {
+            let looks = std::iter::from_fn(|| {
+                thread::sleep(Duration::from_millis(5));
+                peak_kb(recorder)
+            });
+            looks.max().unwrap_or(0)
+        });
+        Self { since: Instant::now(), network, answered: network.answered(), peak_kb }
+    }
+
+    /// The file plays from where it lies, and next to nothing of it was read again to make it.
+    fn judged(self, runtime: &tokio::runtime::Runtime, bucket: &Bucket, key: &str) {
+        let (finished, read) = (self.since.elapsed(), self.network.answered() - self.answered);
+        let in_time = PresigningConfig::expires_in(Duration::from_secs(600)).unwrap();
+        let link = bucket.client.get_object().bucket(&bucket.name).key(key).presigned(in_time);
+        let link = runtime.block_on(link).unwrap().uri().to_string();
+        let said = tools::run("ffprobe", &["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", &link]);
+        let said = said.unwrap();
+        let playable = self.since.elapsed();
+        let length = String::from_utf8_lossy(&said.out).trim().to_owned();
+        assert!(said.ok && said.err.is_empty() && length.parse::<f64>().is_ok(), "{} {length}", said.err);
+        let peak_kb = self.peak_kb.join().unwrap();
+        println!(
+            "{length} s of 720p in a bucket: {finished:?} from Stop to finished, {playable:?} to what ffprobe says of it, \
+             {read} bytes of answers meanwhile; its recorder had {peak_kb} kB"
+        );
+        assert!(read <= READ_BACK, "{read} bytes");
+    }
 }
 
 /// What a web server in front of the bucket says of each object, and that there is none but these, two more, and segments.

@@ -10,7 +10,10 @@
 //! AAC frame *k* covers the recorded samples from 1024·*k*; only the very first encoder's priming frame (at −1024) is in
 //! the file, cut off by the audio track's edit list. A later encoder (relaunch, hand-over) begins with its own priming
 //! frame 1024 samples early: that one is dropped, and its next frame follows the last of its predecessor on the grid.
-//! Where the two meet, the decoder overlaps halves of unlike frames for 21 ms.
+//! Where the two meet, the decoder overlaps halves of unlike frames for 21 ms. A hand-over in a pause may lie between two
+//! frames of sound: then the frame there is that encoder's which has more of it, and what follows lies up to half a frame off
+//! the picture, each time measured from the file's beginning. Sound has no other steps than whole frames anywhere but at
+//! its end.
 //!
 //! Encoders whose sample entries are alike (bit-rate statistics aside) share a description; one with other parameter
 //! sets gets its own, and the chunks say which they use.
@@ -180,7 +183,7 @@ impl Movie {
         for kind in [TrackKind::Video, TrackKind::Audio] {
             let runs: Vec<_> = segment.runs.iter().filter(|r| r.kind == kind).collect();
             match (runs.as_slice(), kind) {
-                ([run], _) => kept.push(self.follow(Kept::new(run, segment)?, segment.index)?),
+                ([run], _) => kept.push(self.follow(Kept::new(run, segment)?, segment)?),
                 ([], TrackKind::Audio) => {}
                 (runs, _) => {
                     return Err(Mp4Error::Runs { index: segment.index, track: kind, count: runs.len() });
@@ -191,37 +194,50 @@ impl Movie {
         Ok(Step { movie: self, samples: segment.samples, kept, payload: payload.into(), pieces })
     }
 
-    /// Checks that a run begins where its track ends, and marks a later encoder's priming frame as skipped.
-    fn follow<'a>(&self, mut kept: Kept<'a>, index: u64) -> Result<Kept<'a>, Mp4Error> {
+    /// Checks that a run begins where its track ends, and marks what is left out: of sound, a later encoder's priming frame, and
+    /// what two encoders have of one frame where they meet between two.
+    fn follow<'a>(&self, mut kept: Kept<'a>, segment: &Segment) -> Result<Kept<'a>, Mp4Error> {
         let run = kept.run;
         let track = self.tracks.iter().find(|t| t.kind == run.kind);
-        let track = track.ok_or(Mp4Error::Undescribed { index, track: run.kind })?;
-        let priming = AAC_FRAME.cast_signed();
+        let track = track.ok_or(Mp4Error::Undescribed { index: segment.index, track: run.kind })?;
+        let frame = AAC_FRAME.cast_signed();
         let is_audio = run.kind == TrackKind::Audio;
-        let fits = match track.end() {
+        // A frame in which sound ended, and was to end for good, is heard as a whole if it goes on after all.
+        let end = track.end().map(|end| if is_audio { end + (-end).rem_euclid(frame) } else { end });
+        let fits = match end {
             _ if run.samples.is_empty() => true,
-            Some(end) if run.start == end => true,
-            Some(end) => {
-                let first = run.samples.first().map(|s| u64::from(s.duration));
-                // After an end off the AAC grid (a recorder that stopped while paused) frames lie where they fall,
-                // rounded to the grid: half a frame off at most.
-                let off = if end % priming == 0 { 0 } else { priming / 2 };
-                let is_near = |place: i64| (run.start - place).abs() <= off;
-                let is_priming = track.priming_expected && is_near(end - priming) && first == Some(AAC_FRAME);
-                kept.skipped = usize::from(is_priming);
-                is_audio && (is_priming || off > 0 && is_near(end))
+            Some(end) if is_audio && track.priming_expected => {
+                let early = end - run.start;
+                let most = if track.end() == Some(end) { 1 } else { 2 };
+                kept.skipped = early.div_euclid(frame).max(0) as usize;
+                let whole = run.samples.iter().take(kept.skipped).all(|s| u64::from(s.duration) == AAC_FRAME);
+                early.rem_euclid(frame) == 0 && (0..=most * frame).contains(&early) && whole
             }
-            None => run.start == 0 || (is_audio && run.start == -priming),
+            Some(end) => run.start == end,
+            None => run.start == 0 || (is_audio && run.start == -frame),
         };
-        if fits {
-            Ok(kept)
-        } else {
-            Err(Mp4Error::Discontinuous {
-                index,
+        if !fits || kept.skipped > kept.upto {
+            return Err(Mp4Error::Discontinuous {
+                index: segment.index,
                 track: run.kind,
-                expected: track.end().unwrap_or(if is_audio { -priming } else { 0 }),
+                expected: track.end().unwrap_or(if is_audio { -frame } else { 0 }),
                 found: run.start,
-            })
+            });
+        }
+        if is_audio {
+            self.leave_to_the_next(&mut kept, segment);
+        }
+        Ok(kept)
+    }
+
+    /// A last frame of sound that is whole although the segment ends in it belongs to whoever has more of it: this encoder,
+    /// or the one that goes on. That one's frames lie on the grid, too, rounded to it.
+    fn leave_to_the_next(&self, kept: &mut Kept<'_>, segment: &Segment) {
+        let Some(last) = kept.run.samples.last().filter(|_| kept.upto > kept.skipped) else { return };
+        let end = kept.run.start + kept.run.samples.iter().map(|s| i64::from(s.duration)).sum::<i64>();
+        let grid = (self.recorded + segment.samples + AAC_FRAME / 2) / AAC_FRAME * AAC_FRAME;
+        if u64::from(last.duration) == AAC_FRAME && end > grid.cast_signed() {
+            kept.upto -= 1;
         }
     }
 

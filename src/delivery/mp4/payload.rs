@@ -16,6 +16,8 @@ pub(super) struct Kept<'a> {
     pub run: &'a TrackRun,
     /// Number of samples at the front that do not.
     pub skipped: usize,
+    /// Those from here on do not.
+    pub upto: usize,
     /// Where each sample of the run is in the segment's bytes.
     offsets: Vec<usize>,
 }
@@ -50,7 +52,7 @@ impl<'a> Kept<'a> {
         }
         match samples.next() {
             Some(_) => Err(outside()),
-            None => Ok(Self { run, skipped: 0, offsets }),
+            None => Ok(Self { run, skipped: 0, upto: run.samples.len(), offsets }),
         }
     }
 }
@@ -71,7 +73,7 @@ pub(super) fn lay_out(segment: &Segment, start: u64, kept: &[Kept<'_>]) -> (Vec<
                 TrackKind::Audio => until.saturating_sub(AAC_FRAME / 2),
             };
             let (from, offset) = (*at, payload.len());
-            while let Some(sample) = kept.run.samples.get(*at)
+            while let Some(sample) = kept.run.samples[..kept.upto].get(*at)
                 && (slice == slices || *time < until.cast_signed())
             {
                 let place = kept.offsets[*at];

@@ -33,7 +33,7 @@ struct Run {
 impl Taken {
     pub(super) fn of(samples: u64, payload: u64, kept: &[Kept<'_>], pieces: &[Piece]) -> Self {
         let run = |kept: &Kept<'_>| {
-            let samples = &kept.run.samples[kept.skipped..];
+            let samples = &kept.run.samples[kept.skipped..kept.upto];
             let mut durations: Vec<(u32, u32)> = Vec::new();
             for sample in samples {
                 match durations.last_mut() {
@@ -92,6 +92,9 @@ impl Movie {
             }
             track.priming_expected &= !run.any;
             let durations = run.durations.iter().flat_map(|(count, d)| std::iter::repeat_n(*d, *count as usize));
+            if !run.sizes.is_empty() {
+                track.whole();
+            }
             let mut sync = run.sync.iter().copied().peekable();
             for ((n, size), duration) in (0..).zip(&run.sizes).zip(durations) {
                 track.push(&Sample { duration, size: *size, sync: sync.next_if_eq(&n).is_some() });

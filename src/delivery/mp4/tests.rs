@@ -97,7 +97,8 @@ fn sample_bytes(segment: &Segment, run: usize) -> Vec<&[u8]> {
 #[test]
 fn the_last_picture_lasts_up_to_the_end_whatever_the_encoder_said() {
     let (init, _) = stored(TINY, 0);
-    let segment = made(0, 0, &[(90_000, 10), (90_000, 10), (3000, 10)], -1024, &[5; 97]);
+    let mut segment = made(0, 0, &[(90_000, 10), (90_000, 10), (3000, 10)], -1024, &[5; 97]);
+    segment.runs[1].samples[96].duration = 320;
     let mut movie = Movie::new(&init).unwrap();
     let payload = movie.push(&segment).unwrap();
     let last = |end: u64| {
@@ -116,21 +117,67 @@ fn the_last_picture_lasts_up_to_the_end_whatever_the_encoder_said() {
     assert!(matches!(far, Mp4Error::End { .. }), "{far}");
 }
 
+/// Lengths of the frames of sound, one after the other.
+fn steps(judged: &File) -> Vec<u32> {
+    judged.tracks[1].samples.iter().map(|s| s.duration).collect()
+}
+
 #[test]
-fn a_second_encoder_goes_on_after_an_end_between_two_frames_of_sound() {
-    let (init, segments) = stored(TINY, 0);
+fn sound_steps_evenly_through_hand_overs_between_two_frames_of_it() {
+    let (init, _) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
-    let mut payload: Vec<u8> = segments.iter().flat_map(|s| movie.push(s).unwrap()).collect();
-    let end = movie.recorded();
-    assert_ne!(end % 1024, 0, "{end}");
-    movie.init(&init).unwrap();
-    let parsed = Init::read(&init).unwrap();
-    for (n, segment) in segments[..2].iter().enumerate() {
-        let next = parsed.segment(segment.bytes.clone(), 3 + n as u64, end + n as u64 * S).unwrap();
-        payload.extend(movie.push(&next).unwrap());
+    let (mut payload, mut index) = (Vec::new(), 0);
+    let nearest = |at: u64| ((at + 512) / 1024 * 1024) as i64;
+    for slots in [7_u64, 1, 33, 2, 14, 63, 5] {
+        // One that records a segment and is paused in the next, where another one takes over.
+        movie.init(&init).unwrap();
+        let (start, length) = (movie.recorded(), slots * 1600);
+        let whole = made(index, start, &[(192_000, 9)], nearest(start) - 1024, &[5; 101]);
+        let frames = vec![5; length.div_ceil(1024) as usize];
+        let tail = made(index + 1, start + S, &[(ticks(length) as u32, 9)], nearest(start + S), &frames);
+        payload.extend(movie.push(&whole).unwrap());
+        payload.extend(movie.push(&tail).unwrap());
+        index += 2;
+        let end = movie.recorded();
+        assert_eq!(end, start + S + length);
+        let (_, judged) = finish(&movie, &payload, end, 1);
+        let sound = steps(&judged);
+        assert!(sound.iter().all(|step| *step == 1024), "{slots} slots: {sound:?}");
+        // What has come is what there is to hear, to half a frame, however many there were.
+        let off = (sound.len() as i64 - 1) * 1024 - end as i64;
+        assert!(off.abs() <= 512, "{off} samples off the picture after {end}");
+        assert_eq!(judged.tracks[0].shown, end);
     }
-    let (_, judged) = finish(&movie, &payload, end + 2 * S, 1);
-    assert_eq!((judged.tracks[0].shown, judged.tracks[1].shown), (end + 2 * S, end + 2 * S));
+}
+
+#[test]
+fn sound_steps_evenly_where_it_goes_on_after_an_end_that_was_to_be_the_last() {
+    let (init, segments) = stored(TINY, 0);
+    let parsed = Init::read(&init).unwrap();
+    for slots in 0..9_u64 {
+        let mut movie = Movie::new(&init).unwrap();
+        let mut payload: Vec<u8> = segments[..2].iter().flat_map(|s| movie.push(s).unwrap()).collect();
+        // Killed before it could say so, and its last frame of sound is cut.
+        let length = (slots + 1) * 1600;
+        let mut last =
+            made(2, 2 * S, &[(ticks(length) as u32, 9)], 2 * S as i64, &vec![5; length.div_ceil(1024) as usize]);
+        let cut = length - (length - 1) / 1024 * 1024;
+        last.runs[1].samples.last_mut().unwrap().duration = cut as u32;
+        payload.extend(movie.push(&last).unwrap());
+        let end = movie.recorded();
+        let (_, judged) = finish(&movie, &payload, end, 1);
+        assert_eq!([judged.tracks[0].shown, judged.tracks[1].shown], [end; 2], "as the last it is exact");
+        movie.init(&init).unwrap();
+        for (n, segment) in segments[..2].iter().enumerate() {
+            let next = parsed.segment(segment.bytes.clone(), 3 + n as u64, end + n as u64 * S).unwrap();
+            payload.extend(movie.push(&next).unwrap());
+        }
+        let (_, judged) = finish(&movie, &payload, end + 2 * S, 1);
+        let sound = steps(&judged);
+        assert!(sound.iter().all(|step| *step == 1024), "{sound:?}");
+        let off = (sound.len() as i64 - 1) * 1024 - (end + 2 * S) as i64;
+        assert!(off.abs() <= 512, "{off} samples off the picture");
+    }
 }
 
 #[test]

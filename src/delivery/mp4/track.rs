@@ -3,6 +3,7 @@
 //! Four bytes for each size, and run-length durations of at most three bytes more for each picture in practice.
 
 use crate::task::segment::{Sample, TrackKind};
+use crate::task::timeline::AAC_FRAME;
 
 /// Durations in decoding order as (count, duration) runs, each number in 7-bit groups, low group first. The last run
 /// is open: it is still growing, and the end of the recording decides its last duration.
@@ -22,6 +23,18 @@ impl Durations {
         }
         self.value = duration;
         self.count += 1;
+    }
+
+    /// Replaces the very last duration.
+    fn replace(&mut self, last: u32) {
+        match self.count {
+            0 => {}
+            1 => self.value = last,
+            _ => {
+                self.count -= 1;
+                self.push(last);
+            }
+        }
     }
 
     /// The runs, with the very last duration replaced by `last`.
@@ -118,6 +131,16 @@ impl Track {
     /// Time at which the last sample ends, `None` before the first.
     pub(super) fn end(&self) -> Option<i64> {
         (!self.sizes.is_empty()).then(|| self.first + self.media.cast_signed())
+    }
+
+    /// Where sound goes on, the frame in which it ended is heard as a whole.
+    pub(super) fn whole(&mut self) {
+        let missing = (AAC_FRAME as u32).saturating_sub(self.last);
+        if self.kind == TrackKind::Audio && !self.sizes.is_empty() && missing > 0 {
+            self.last += missing;
+            self.media += u64::from(missing);
+            self.durations.replace(self.last);
+        }
     }
 
     pub(super) fn push(&mut self, sample: &Sample) {

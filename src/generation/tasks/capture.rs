@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -15,7 +14,7 @@ use super::super::lease::{Holder, LEASE};
 use super::super::media::{Shared, Target};
 use super::super::outcome::Outcome;
 use super::super::preview::Showing;
-use super::super::publish::Publisher;
+use super::super::publish::{Fresh, Publisher};
 use super::super::record::Job;
 use super::deliver::place;
 use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
@@ -51,7 +50,7 @@ impl From<Product> for Share {
 
 /// What is published while a recorder records.
 struct Beside {
-    publisher: Option<(Publisher, mpsc::Receiver<(u64, Bytes)>)>,
+    publisher: Option<(Publisher, mpsc::Receiver<Fresh>)>,
     gallery: Option<(Gallery, mpsc::Receiver<Still>)>,
     showing: Showing,
 }
@@ -282,7 +281,7 @@ impl TaskRunner {
             })
             .await;
         match record {
-            Ok(record) if !held => self.invoke_next(&record).await,
+            Ok(record) if !held => self.invoke_next(&record).await.map(|()| Share::HandedOn),
             Ok(record) => {
                 self.see_off(&record, invocation).await;
                 Ok(Share::HandedOn)
@@ -331,15 +330,14 @@ impl TaskRunner {
                 };
                 let released = holder.persist(Duration::ZERO, edit).await?;
                 tracing::warn!(task_id = record.id, "given back");
-                self.invoke_next(&released).await
+                self.invoke_next(&released).await.map(|()| Share::HandedOn)
             }
             _ => Ok(Share::HandedOn),
         }
     }
 
-    async fn invoke_next(&self, record: &TaskRecord) -> Result<Share, ChangeError> {
+    pub(super) async fn invoke_next(&self, record: &TaskRecord) -> Result<(), ChangeError> {
         let event = RecorderEvent { task: record.id.clone(), generation: Some(record.generation + 1) };
-        self.platform.continuation.invoke(&event).await?;
-        Ok(Share::HandedOn)
+        Ok(self.platform.continuation.invoke(&event).await?)
     }
 }

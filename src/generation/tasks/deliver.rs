@@ -66,7 +66,7 @@ impl TaskRunner {
             }
         }
         let target = self.platform.recordings.create(&place(record)).await?;
-        match assemble(&*chunks, &prefix, Some(&record.seams), target, &name(stopped)).await {
+        match assemble(&*chunks, &prefix, Some(&record.seams), target, &name(stopped), None).await {
             Ok(saved) => Ok(Product { saved: Some(saved), chunks: left, ..Product::default() }),
             Err(AssembleError::Recovery(RecoveryError::Nothing)) => Ok(Product { chunks: left, ..Product::default() }),
             // Tried again by whoever comes next.

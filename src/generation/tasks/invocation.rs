@@ -37,6 +37,11 @@ impl Invocation {
         Some((self.began + budget.call, self.began + budget.leave))
     }
 
+    /// When it leaves what takes long to another one; `None`: nothing ends it.
+    pub(super) fn leave(&self, record: &TaskRecord) -> Option<Instant> {
+        self.budget(record, None).map(|(_, leave)| leave)
+    }
+
     /// The task has been handed on more often than recording it can need: something hands it round.
     pub(super) fn too_many_hops(&self, record: &TaskRecord) -> bool {
         let limit = Duration::from_secs(record.order.limit_seconds.into());

@@ -10,10 +10,19 @@ use super::town::{Fate, Town, WELL};
 use super::world::{TASK, World};
 use crate::delivery::hls::cipher::{decrypt, sequence_iv};
 use crate::delivery::hls::{KeyTag, Playlist};
+use crate::generation::change;
+use crate::generation::publish::Publisher;
+use crate::generation::tasks::place;
+use crate::platform::ChunkStore;
+use crate::task::boxes::Boxes;
 use crate::task::fragment::read_fragment;
 use crate::task::order::Order;
 use crate::task::output::{Encryption, Key, Muxer};
+use crate::task::segment::{ChunkName, chunk_key};
 use crate::task::status::Status;
+
+/// FFmpeg's own output: 5 s in segments of 2.13 s.
+const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 
 const KEY: Key = Key(*b"0123456789abcdef");
 
@@ -147,4 +156,59 @@ async fn a_generation_that_lost_the_task_leaves_the_playlist_alone_and_names_tha
     world.invoke(&world.platform).await.unwrap();
     assert_eq!(&world.recordings.visible()[&key][..], b"#EXTM3U\n");
     assert_eq!(world.record().await.result.videos[0].filename, "playlist-1.m3u8");
+}
+
+/// A publisher's chunks, of a task whose segments from these on are these generations'; it publishes until they are dropped.
+async fn publishing(world: &World, seams: &[(u64, u32)]) -> std::sync::Arc<dyn ChunkStore> {
+    world.task(order(Muxer::Hls, false)).await;
+    let cut = change(&world.platform, TASK, |task| {
+        task.started = Some(task.created);
+        seams.iter().for_each(|(first, generation)| task.seams.cut(*first, *generation));
+        Ok(())
+    });
+    let record = cut.await.unwrap();
+    for (_, generation) in seams {
+        let init = Boxes::new(TINY).map(Result::unwrap).find(|b| &b.kind.0 == b"moof").unwrap().at;
+        let key = chunk_key(TASK, *generation, ChunkName::Init);
+        world.platform.chunks.put(&key, Bytes::from_static(&TINY[..init])).await.unwrap();
+    }
+    let chunks = std::sync::Arc::clone(&world.platform.chunks);
+    let mut publisher = Publisher::new(&world.platform, chunks, &record, place(&record));
+    let (telling, mut queue) = publisher.listen();
+    tokio::spawn(async move { publisher.run(&mut queue).await });
+    telling
+}
+
+/// A generation stores a whole segment.
+async fn stores(chunks: &dyn ChunkStore, generation: u32, index: u64) {
+    let starts: Vec<_> = Boxes::new(TINY).map(Result::unwrap).filter(|b| &b.kind.0 == b"moof").map(|b| b.at).collect();
+    let key = chunk_key(TASK, generation, ChunkName::Segment(index));
+    chunks.put(&key, Bytes::from_static(&TINY[starts[1]..starts[2]])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_predecessor_that_writes_once_more_does_not_silence_the_playlist() {
+    let world = World::of(1);
+    let chunks = publishing(&world, &[(0, 1)]).await;
+    stores(&*chunks, 1, 0).await;
+    let (key, seen) = (format!("{TASK}/playlist.m3u8"), playlist(&world));
+    assert_eq!(seen.entries.len(), 1);
+    // As when the last of its segments comes into the playlist late: it is another than was seen.
+    let written = Bytes::from(seen.text() + "# 0\n");
+    let object = crate::generation::publish::object(written, "", "");
+    let public = &world.platform.public;
+    public.put(&place(&world.record().await), &key, object).await.unwrap();
+    stores(&*chunks, 1, 1).await;
+    stores(&*chunks, 1, 2).await;
+    assert_eq!(whole(&world).entries.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_generation_stores_that_has_lost_the_task_never_comes_under_its_successors_name() {
+    let world = World::of(1);
+    let chunks = publishing(&world, &[(0, 1), (1, 2)]).await;
+    stores(&*chunks, 1, 1).await;
+    let files = world.recordings.visible();
+    assert!(files.is_empty(), "{:?}", files.keys());
 }

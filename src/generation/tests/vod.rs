@@ -1,6 +1,7 @@
 //! Delivery to a video-on-demand service that answers late, fails, or loses whoever delivers.
 
 mod hls;
+mod later;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -82,7 +83,7 @@ struct Uploads {
     there: MemoryRecordings,
     /// Leave to put ends in the middle of the first so many uploads.
     short: Mutex<u32>,
-    /// Objects that were put, in order; and how long each takes.
+    /// Objects that were put, in order; and how long each takes, as does each piece of a file.
     put: Arc<Mutex<Vec<String>>>,
     takes: Duration,
 }
@@ -102,9 +103,9 @@ impl LentStore for Uploads {
         let mut short = self.short.lock().unwrap();
         Ok(if *short > 0 {
             *short -= 1;
-            Box::new(Short(object, 2))
+            Box::new(Short { object, pieces: 2, takes: Duration::ZERO })
         } else {
-            object
+            Box::new(Short { object, pieces: u32::MAX, takes: self.takes })
         })
     }
 
@@ -120,7 +121,11 @@ impl LentStore for Uploads {
 }
 
 /// Takes so many pieces; then nothing is permitted, tidying up neither.
-struct Short(Box<dyn HeadLastObject>, u32);
+struct Short {
+    object: Box<dyn HeadLastObject>,
+    pieces: u32,
+    takes: Duration,
+}
 
 fn ended() -> StoreError {
     let source = std::io::Error::other("ExpiredToken: the token has ended");
@@ -130,20 +135,27 @@ fn ended() -> StoreError {
 #[async_trait]
 impl HeadLastObject for Short {
     fn head_alignment(&self) -> u64 {
-        self.0.head_alignment()
+        self.object.head_alignment()
     }
 
     async fn append(&mut self, payload: Bytes) -> Result<(), StoreError> {
-        self.1 = self.1.checked_sub(1).ok_or_else(ended)?;
-        self.0.append(payload).await
+        tokio::time::sleep(self.takes).await;
+        self.pieces = self.pieces.checked_sub(1).ok_or_else(ended)?;
+        self.object.append(payload).await
     }
 
-    async fn finish(self: Box<Self>, _head: Bytes, _name: &str) -> Result<String, StoreError> {
-        Err(ended())
+    async fn finish(self: Box<Self>, head: Bytes, name: &str) -> Result<String, StoreError> {
+        match self.pieces {
+            0 => Err(ended()),
+            _ => self.object.finish(head, name).await,
+        }
     }
 
     async fn abort(self: Box<Self>) -> Result<(), StoreError> {
-        Err(StoreError { op: "abort the upload of", ..ended() })
+        match self.pieces {
+            0 => Err(StoreError { op: "abort the upload of", ..ended() }),
+            _ => self.object.abort().await,
+        }
     }
 
     fn marks(&mut self) -> Vec<Mark> {
@@ -187,10 +199,22 @@ async fn invoke_with(
     service: &Arc<Service>,
     uploads: impl LentStore + 'static,
 ) -> Result<(), String> {
-    let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(uploads) };
-    let invocation = Invocation::new("invocation", Some(Duration::from_secs(900)));
     let event = RecorderEvent { task: TASK.into(), generation: None };
-    world.runner(platform).with_vod(Some(vod)).record(&event, &invocation).await.map(drop)
+    invoke_for(world, platform, service, uploads, &event, Duration::from_secs(900)).await
+}
+
+/// An invocation of so much time.
+async fn invoke_for(
+    world: &World,
+    platform: &Platform,
+    service: &Arc<Service>,
+    uploads: impl LentStore + 'static,
+    event: &RecorderEvent,
+    time: Duration,
+) -> Result<(), String> {
+    let vod = Vod { service: Arc::clone(service) as _, uploads: Arc::new(uploads) };
+    let invocation = Invocation::new("invocation", Some(time));
+    world.runner(platform).with_vod(Some(vod)).record(event, &invocation).await.map(drop)
 }
 
 pub fn service(refuses: bool) -> Arc<Service> {

@@ -6,6 +6,7 @@
 //! The segments' `moof` is written here. Its times are on the recorded scale, with one shift: a decode time cannot be
 //! negative, so sound is stored 1024 samples late, and the edit list in the init segment takes them off again.
 
+use super::Tail;
 use super::boxes::{self, Malformed, put};
 use super::demux::{AUDIO_TRACK, Frame, VIDEO_TRACK};
 use crate::task::segment::{Sample, Segment, TrackKind, TrackRun};
@@ -67,15 +68,15 @@ impl Grid {
         let end = (self.next + 1) * self.rate.segment();
         let passed =
             self.video.last.is_some_and(|t| t >= ticks(end) as i64) && self.audio.last.is_some_and(|t| t >= end as i64);
-        if passed { self.cut(end).map(Some) } else { Ok(None) }
+        if passed { self.cut(end, Tail::Cut).map(Some) } else { Ok(None) }
     }
 
     /// The rest, for a recording that ends at recorded sample `end`. A tail that has no picture is no segment.
-    pub(super) fn finish(mut self, end: u64) -> Result<Vec<Segment>, Malformed> {
+    pub(super) fn finish(mut self, end: u64, tail: Tail) -> Result<Vec<Segment>, Malformed> {
         let mut segments = Vec::new();
         while self.video.frames.front().is_some_and(|(t, _)| *t < ticks(end) as i64) {
             let segment_end = (self.next + 1) * self.rate.segment();
-            segments.push(self.cut(end.min(segment_end))?);
+            segments.push(self.cut(end.min(segment_end), tail)?);
         }
         Ok(segments)
     }
@@ -88,7 +89,7 @@ impl Grid {
     }
 
     /// Cuts segment `next`, which covers recorded time up to `end`.
-    fn cut(&mut self, end: u64) -> Result<Segment, Malformed> {
+    fn cut(&mut self, end: u64, tail: Tail) -> Result<Segment, Malformed> {
         let index = self.next;
         let start = index * self.rate.segment();
         let video = self.video.take_before(ticks(end) as i64);
@@ -102,7 +103,7 @@ impl Grid {
             (self.video.kind, ticks(start) as i64, ticks(end) as i64, video),
             (self.audio.kind, start as i64, end as i64, audio),
         ];
-        Ok(assemble(index, end - start, &tracks))
+        Ok(assemble(index, end - start, &tracks, tail))
     }
 }
 
@@ -138,21 +139,24 @@ impl Track {
 /// A track's share of a segment: kind, the segment's start and end in the track's scale, frames.
 type Share = (TrackKind, i64, i64, Vec<(i64, Frame)>);
 
-fn run(share: &Share) -> TrackRun {
+fn run(share: &Share, tail: Tail) -> TrackRun {
     let (kind, start, end, frames) = share;
     let ends = frames.iter().skip(1).map(|(at, _)| *at).chain(iter::once(*end));
     let samples = iter::zip(frames, ends).map(|((at, frame), end)| {
-        // Sound lasts a whole frame except where the recording ends inside it.
-        let longest = if *kind == TrackKind::Audio { AAC_FRAME as i64 } else { i64::from(u32::MAX) };
-        let duration = (end - at).min(longest) as u32;
+        let duration = match (kind, tail) {
+            (TrackKind::Video, _) => (end - at) as u32,
+            // Sound lasts a whole frame except where the recording ends inside it.
+            (TrackKind::Audio, Tail::Cut) => (end - at).min(AAC_FRAME as i64) as u32,
+            (TrackKind::Audio, Tail::Whole) => AAC_FRAME as u32,
+        };
         Sample { duration, size: frame.data.len() as u32, sync: frame.sync }
     });
     let start = frames.first().map_or(*start, |(at, _)| *at);
     TrackRun { kind: *kind, start, chunks: Vec::new(), samples: samples.collect() }
 }
 
-fn assemble(index: u64, samples: u64, shares: &[Share; 2]) -> Segment {
-    let mut runs: Vec<TrackRun> = shares.iter().map(run).collect();
+fn assemble(index: u64, samples: u64, shares: &[Share; 2], tail: Tail) -> Segment {
+    let mut runs: Vec<TrackRun> = shares.iter().map(|share| run(share, tail)).collect();
     let payload: usize = runs.iter().flat_map(|r| &r.samples).map(|s| s.size as usize).sum();
     // The `moof` says where the media lies, which depends on the length of the `moof`: write it twice.
     let head = moof(index, &runs, 0).len() as u32 + 8;
@@ -257,7 +261,7 @@ mod tests {
             sound(&mut grid, 0..203);
             grid.push(frame(TrackKind::Video, 0)).unwrap();
             grid.push(frame(TrackKind::Video, 192_000)).unwrap();
-            let cut = grid.finish(end).unwrap();
+            let cut = grid.finish(end, Tail::Cut).unwrap();
             assert_eq!(cut.len(), segments, "{end}");
             assert_eq!(cut.iter().map(|s| s.samples).sum::<u64>(), end);
             if let Some(last) = cut.last() {
@@ -267,11 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn whoever_goes_on_finds_whole_frames_of_sound() {
+        for (end, frames) in [(1600, 3), (102_400, 101), (204_799, 201)] {
+            let mut grid = grid();
+            sound(&mut grid, 0..203);
+            grid.push(frame(TrackKind::Video, 0)).unwrap();
+            grid.push(frame(TrackKind::Video, 192_000)).unwrap();
+            let cut = grid.finish(end, Tail::Whole).unwrap();
+            assert_eq!(cut.iter().map(|s| s.samples).sum::<u64>(), end, "the picture ends where it ends");
+            let lengths: Vec<_> = cut.iter().flat_map(|s| &s.runs[1].samples).map(|s| s.duration).collect();
+            assert_eq!(lengths, vec![1024; frames], "{end}");
+        }
+    }
+
+    #[test]
     fn a_tail_without_a_picture_is_left_out() {
         let mut grid = grid();
         sound(&mut grid, 0..150);
         grid.push(frame(TrackKind::Video, 0)).unwrap();
-        let cut = grid.finish(110_000).unwrap();
+        let cut = grid.finish(110_000, Tail::Cut).unwrap();
         assert_eq!(cut.iter().map(|s| s.samples).collect::<Vec<_>>(), [102_400]);
     }
 
@@ -283,7 +301,7 @@ mod tests {
         grid.push(frame(TrackKind::Video, 3000)).unwrap();
         assert!(grid.push(frame(TrackKind::Video, 3000)).is_err(), "two pictures at once");
         assert!(grid.push(frame(TrackKind::Video, u64::MAX)).is_err());
-        assert!(grid.finish(1600).is_err(), "no keyframe");
+        assert!(grid.finish(1600, Tail::Cut).is_err(), "no keyframe");
     }
 
     #[test]

@@ -67,6 +67,16 @@ pub enum EncoderOutput {
     Ended(Result<(), EncoderError>),
 }
 
+/// What becomes of the AAC frame that the end lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// It lasts up to the end: nothing follows.
+    Cut,
+    /// It is left whole: another recorder goes on, and sound has no other steps than whole frames. Whoever joins the two knows
+    /// which of the frames fit.
+    Whole,
+}
+
 /// Why encoding ended otherwise than asked.
 #[derive(Debug, Error)]
 pub enum EncoderError {
@@ -116,7 +126,7 @@ pub enum EncoderError {
 /// A running encoder. Dropping it is [`kill`](Self::kill).
 pub struct Encoder {
     shared: Arc<Shared>,
-    end: Option<Sender<u64>>,
+    end: Option<Sender<(u64, Tail)>>,
     done: Receiver<()>,
     reader: Option<JoinHandle<()>>,
 }
@@ -188,10 +198,10 @@ impl Encoder {
 
     /// Ends the recording at recorded sample `end`. Both inputs must have been dropped or be dropped soon. Returns
     /// when the last output has been delivered, which a stuck FFmpeg delays by a bounded time.
-    pub fn finish(mut self, end: u64) {
+    pub fn finish(mut self, end: u64, tail: Tail) {
         if let Some(sender) = self.end.take() {
             // A reader that has ended has said why.
-            let _ = sender.send(end);
+            let _ = sender.send((end, tail));
         }
         let limit = self.shared.limits.finish;
         if self.done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
@@ -274,7 +284,7 @@ impl Shared {
 /// The thread behind FFmpeg's output.
 struct Reader<F> {
     shared: Arc<Shared>,
-    end: Receiver<u64>,
+    end: Receiver<(u64, Tail)>,
     out: F,
     demuxer: Demuxer,
     grid: Grid,
@@ -288,18 +298,18 @@ impl<F: FnMut(EncoderOutput)> Reader<F> {
             (state.verdict.take(), state.child.take())
         };
         drop(child); // still there only if its output is of no use
-        let (end, result) = match verdict.map_or(result, Err) {
+        let ((end, tail), result) = match verdict.map_or(result, Err) {
             // With nobody left to say where the recording ends, it has been given up.
             Ok(()) => match self.end.recv() {
                 Ok(end) => (end, Ok(())),
                 Err(_) => return,
             },
-            Err(error) => (self.grid.reach(), Err(error)),
+            Err(error) => ((self.grid.reach(), Tail::Cut), Err(error)),
         };
         if self.shared.state().killed {
             return;
         }
-        let result = match (self.grid.finish(end), result) {
+        let result = match (self.grid.finish(end, tail), result) {
             (Ok(rest), result) => {
                 rest.into_iter().for_each(|segment| (self.out)(EncoderOutput::Segment(segment)));
                 result

@@ -65,7 +65,7 @@ impl Run {
     }
 
     fn output(self, end: u64) -> Output {
-        self.encoder.finish(end);
+        self.encoder.finish(end, Tail::Cut);
         let mut output = Output::default();
         for item in self.out {
             assert!(output.ended.is_none(), "nothing comes after the end");
@@ -273,7 +273,7 @@ fn bytes_may_come_in_any_pieces_and_with_any_damage() {
             // Whether it is noticed depends on the field; it must end, without a panic, and keep its bounds.
             if let Ok(frames) = demux(&damaged, damaged.len()) {
                 let _ = frames.into_iter().try_for_each(|f| grid.push(f));
-                let _ = grid.finish(end);
+                let _ = grid.finish(end, Tail::Cut);
             }
         }
     }
@@ -311,7 +311,7 @@ fn a_killed_ffmpeg_leaves_what_it_had_written() {
     let kept: u64 = segments.iter().map(|s| s.samples).sum();
     assert!(kept > 2 * 102_400 - 1 && kept <= written + 1600 + AAC_FRAME, "{kept} of {written}");
     assert!(segments.iter().enumerate().all(|(n, s)| s.index == n as u64));
-    run.encoder.finish(written);
+    run.encoder.finish(written, Tail::Cut);
 }
 
 #[test]

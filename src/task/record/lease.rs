@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::relay::Relay;
 use super::super::status::{IllegalTransition, Status, StatusEvent};
 use super::{CommandKind, Refused, TaskRecord};
 
@@ -38,9 +39,9 @@ impl TaskRecord {
             None => {}
         }
         let lease = Lease { owner: owner.into(), expires: now + lease_ms };
-        if self.status == Status::Callback {
-            // Nothing is recorded any more: this is no generation.
-            self.lease = Some(lease);
+        if self.status == Status::Callback || self.vod.is_some() {
+            // Nothing is recorded any more: this is no generation, and has no successor.
+            (self.lease, self.relay) = (Some(lease), Relay::default());
             return Ok(());
         }
         self.begin(lease);

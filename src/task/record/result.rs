@@ -36,6 +36,9 @@ pub struct VodUpload {
     /// Assets that there are.
     #[serde(default)]
     pub done: u32,
+    /// Invocations in a row that left the next one to another with nothing more of it there than before.
+    #[serde(default)]
+    pub idle: u32,
     /// Where the files of the next one are being put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lent: Option<Lent>,

@@ -1,7 +1,7 @@
 //! A network that loses answers, or is not there: between an adapter and its server.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,7 @@ struct State {
     /// The answer to the next request that begins like this is lost.
     lose: Mutex<Option<String>>,
     lost: AtomicUsize,
+    answered: AtomicU64,
 }
 
 impl Proxy {
@@ -52,6 +53,11 @@ impl Proxy {
         *self.state.lose.lock().unwrap() = Some(start.to_owned());
     }
 
+    /// Bytes of all answers so far.
+    pub fn answered(&self) -> u64 {
+        self.state.answered.load(Ordering::SeqCst)
+    }
+
     /// Answers lost so far.
     pub fn lost(&self) -> usize {
         self.state.lost.load(Ordering::SeqCst)
@@ -82,6 +88,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, state: Arc<State>) {
                     state.lost.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
+                state.answered.fetch_add(n as u64, Ordering::SeqCst);
                 if client.write_all(&down[..n]).await.is_err() { return }
             }
         }

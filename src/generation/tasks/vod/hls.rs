@@ -1,7 +1,8 @@
 //! A recording as HLS at a place that is lent: first everything that the playlist names, beside the place, then the playlist.
 //!
 //! How far that is stands in the playlist itself, which is kept among the chunks meanwhile, and the place in the task's record:
-//! whoever comes after a crash goes on there, and puts nothing again but what the last seconds had put.
+//! whoever comes after a crash goes on there, and puts nothing again but what the last seconds had put. An invocation whose time
+//! is over writes down all of it and asks for the next one, which puts no segment again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{FIRST_WAIT, Kind, PublishError, TRIES, Vod};
+use super::{FIRST_WAIT, Kind, PublishError, TRIES, Vod, in_time};
 use crate::delivery::hls::{CONTENT_TYPE, Playlist};
 use crate::generation::chain;
 use crate::generation::desk::prefix;
@@ -43,6 +44,7 @@ impl TaskRunner {
         holder: &Holder,
         record: &TaskRecord,
         order: &VodOrder,
+        leave: Option<Instant>,
     ) -> Result<Option<Uploaded>, PublishError> {
         let mut kept = record.vod.as_ref().and_then(|v| v.lent.clone());
         let (mut tries, mut wait) = (1, FIRST_WAIT);
@@ -51,7 +53,7 @@ impl TaskRunner {
                 Some(lent) => lent,
                 None => self.borrow(vod, holder, order).await?,
             };
-            match self.fill(vod, holder, record, &lent).await {
+            match self.fill(vod, holder, record, &lent, leave).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(list)) => {
                     return self.is_there(holder, lent, list.bytes(), seconds(list.samples())).await.map(Some);
@@ -85,11 +87,12 @@ impl TaskRunner {
         holder: &Holder,
         record: &TaskRecord,
         lent: &Lent,
+        leave: Option<Instant>,
     ) -> Result<Option<Playlist>, PublishError> {
         let (mut tries, mut wait) = (1, FIRST_WAIT);
         loop {
             let mut upload = Upload::new(&*vod.uploads, self.chunks(record), record, lent);
-            let error = match holder.holding(upload.run()).await? {
+            let error = match holder.holding(upload.run(leave)).await? {
                 Ok(true) => return Ok(Some(upload.list)),
                 Ok(false) => return Ok(None),
                 Err(PublishError::Store(error) | PublishError::Hls(CutError::Store(error)))
@@ -104,6 +107,7 @@ impl TaskRunner {
                 upload.write_down().await;
                 (tries, wait) = (0, FIRST_WAIT);
             }
+            in_time(leave, wait).map_err(|_| PublishError::OutOfTime { went_on: upload.went_on })?;
             holder.holding(tokio::time::sleep(wait)).await?;
             (tries, wait) = (tries + 1, wait * 2);
         }
@@ -129,8 +133,8 @@ impl<'a> Upload<'a> {
         Self { uploads, chunks, record, lent, list, cutter, went_on: false }
     }
 
-    /// Puts what is missing; whether there is anything.
-    async fn run(&mut self) -> Result<bool, PublishError> {
+    /// Puts what is missing; whether there is anything. What is there when it has to leave is written down.
+    async fn run(&mut self, leave: Option<Instant>) -> Result<bool, PublishError> {
         let keys = self.chunks.list(&prefix(&self.record.id)).await.map_err(CutError::from)?;
         let segments = self.record.seams.next_index(&keys);
         if keys.contains(&note(self.record, self.lent)) {
@@ -138,6 +142,10 @@ impl<'a> Upload<'a> {
         }
         let mut written = Instant::now();
         while (self.list.entries.len() as u64) < segments {
+            if in_time(leave, Duration::ZERO).is_err() {
+                self.write_down().await;
+                return Err(PublishError::OutOfTime { went_on: self.went_on });
+            }
             self.some(segments).await?;
             if written.elapsed() >= WRITE_DOWN {
                 self.write_down().await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::super::assemble::{AssembleError, assemble};
 use super::super::change::ChangeError;
@@ -27,6 +28,8 @@ use crate::task::status::Status;
 
 /// Tries of a call that may go well a little later, and of an upload.
 const TRIES: u32 = 5;
+/// Invocations in a row that may leave with nothing to show for it; the one after them works until it is killed.
+const MAX_IDLE: u32 = 5;
 /// Wait after the first of them; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
@@ -106,6 +109,11 @@ enum PublishError {
     Unconfigured,
     #[error(transparent)]
     Task(#[from] ChangeError),
+    #[error("this invocation's time is over")]
+    OutOfTime {
+        /// More is there than was.
+        went_on: bool,
+    },
 }
 
 impl TaskRunner {
@@ -116,9 +124,12 @@ impl TaskRunner {
         record: &TaskRecord,
         invocation: &Invocation,
     ) -> Result<Status, ChangeError> {
-        let failure = match self.assets(holder, record.clone()).await {
+        let idle = record.vod.as_ref().map_or(0, |v| v.idle);
+        let leave = invocation.leave(record).filter(|_| idle < MAX_IDLE);
+        let failure = match self.assets(holder, record.clone(), leave).await {
             Ok(()) => None,
             Err(PublishError::Task(lost)) => return Err(lost),
+            Err(PublishError::OutOfTime { went_on }) => return self.go_on_later(holder, went_on).await,
             Err(error) => {
                 let message = format!("{}; what was recorded is kept", super::super::chain(&error));
                 tracing::error!(reason = message, "not delivered to the VOD service");
@@ -150,12 +161,31 @@ impl TaskRunner {
         }
     }
 
-    /// Makes every asset that was ordered and is not there yet, and writes down each.
-    async fn assets(&self, holder: &Holder, mut record: TaskRecord) -> Result<(), PublishError> {
+    /// Asks for another invocation, which goes on with what is written down.
+    async fn go_on_later(&self, holder: &Holder, went_on: bool) -> Result<Status, ChangeError> {
+        let edit = |task: &mut TaskRecord, _| {
+            let upload = task.vod.get_or_insert_default();
+            upload.idle = if went_on { 0 } else { upload.idle + 1 };
+            task.rest();
+            Ok(())
+        };
+        let record = holder.persist(PATIENCE, edit).await?;
+        tracing::info!("the upload goes on in another invocation");
+        self.invoke_next(&record).await?;
+        Ok(record.status)
+    }
+
+    /// Makes every asset that was ordered and is not there yet, and writes down each. `leave`: when it is to stop at the latest.
+    async fn assets(
+        &self,
+        holder: &Holder,
+        mut record: TaskRecord,
+        leave: Option<Instant>,
+    ) -> Result<(), PublishError> {
         loop {
             let done = record.vod.as_ref().map_or(0, |v| v.done);
             let Some(kind) = Kind::of(record.order.muxer).nth(done as usize) else { return Ok(()) };
-            let video = self.asset(holder, &record, kind).await?;
+            let video = self.asset(holder, &record, kind, leave).await?;
             let edit = |task: &mut TaskRecord, _| {
                 // It may have been written down although nobody said so.
                 if task.vod.as_ref().is_some_and(|v| v.done == done) {
@@ -169,7 +199,13 @@ impl TaskRunner {
     }
 
     /// The asset; none where nothing was recorded.
-    async fn asset(&self, holder: &Holder, record: &TaskRecord, kind: Kind) -> Result<Option<Video>, PublishError> {
+    async fn asset(
+        &self,
+        holder: &Holder,
+        record: &TaskRecord,
+        kind: Kind,
+        leave: Option<Instant>,
+    ) -> Result<Option<Video>, PublishError> {
         let (Some(vod), Some(order)) = (&self.vod, &record.order.vod) else { return Err(PublishError::Unconfigured) };
         let kept = record.vod.as_ref().and_then(|v| v.uploaded.as_ref());
         if let Some(kept) = kept.filter(|kept| kept.expires > self.platform.clock.now()) {
@@ -181,9 +217,10 @@ impl TaskRunner {
                 done => return done.map(Some),
             }
         }
+        in_time(leave, Duration::ZERO)?;
         let uploaded = match kind {
-            Kind::Mp4 => self.upload(vod, holder, record, order).await?,
-            Kind::Hls => self.upload_hls(vod, holder, record, order).await?,
+            Kind::Mp4 => self.upload(vod, holder, record, order, leave).await?,
+            Kind::Hls => self.upload_hls(vod, holder, record, order, leave).await?,
         };
         match uploaded {
             Some(uploaded) => self.commit(vod, holder, order, &uploaded).await.map(Some),
@@ -191,13 +228,15 @@ impl TaskRunner {
         }
     }
 
-    /// Puts the file where the service wants it, and writes down that it is there.
+    /// Puts the file where the service wants it, and writes down that it is there. One that is not there in time is begun anew,
+    /// with all of another invocation's time.
     async fn upload(
         &self,
         vod: &Vod,
         holder: &Holder,
         record: &TaskRecord,
         order: &VodOrder,
+        leave: Option<Instant>,
     ) -> Result<Option<Uploaded>, PublishError> {
         let (chunks, prefix) = (self.chunks(record), prefix(&record.id));
         let (mut tries, mut wait) = (1, FIRST_WAIT);
@@ -205,7 +244,7 @@ impl TaskRunner {
             let lent = self.lent(vod, holder, order, Kind::Mp4).await?;
             let making = async {
                 let target = vod.uploads.open(&lent.loan).await?;
-                assemble(&*chunks, &prefix, Some(&record.seams), target, lent.loan.filename()).await
+                assemble(&*chunks, &prefix, Some(&record.seams), target, lent.loan.filename(), leave).await
             };
             match holder.holding(making).await? {
                 Ok(saved) => return self.is_there(holder, lent, saved.size, saved.duration).await.map(Some),
@@ -214,8 +253,10 @@ impl TaskRunner {
                 Err(AssembleError::Store(error)) if tries < TRIES => {
                     tracing::warn!(tries, error = %super::super::chain(&error), "upload to the VOD service failed");
                 }
+                Err(AssembleError::OutOfTime) => return Err(PublishError::OutOfTime { went_on: false }),
                 Err(error) => return Err(error.into()),
             }
+            in_time(leave, wait)?;
             holder.holding(tokio::time::sleep(wait)).await?;
             (tries, wait) = (tries + 1, wait * 2);
         }
@@ -258,6 +299,14 @@ impl TaskRunner {
             poster_url: None,
             thumbnails_url: None,
         })
+    }
+}
+
+/// Whether there still is so much time.
+fn in_time(leave: Option<Instant>, time: Duration) -> Result<(), PublishError> {
+    match leave {
+        Some(leave) if leave <= Instant::now() + time => Err(PublishError::OutOfTime { went_on: false }),
+        _ => Ok(()),
     }
 }
 
