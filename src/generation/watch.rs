@@ -16,6 +16,8 @@ use crate::task::record::{Lease, Refused, TaskRecord};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same for whoever is ready to go on: a sweep that finds the holder lost first asks for another recorder, which has to start.
+const CLOSE_LOOK: Duration = Duration::from_millis(20);
 /// A renewal is seen within this: those of a holder are [`RENEW`] apart, plus what it waits for the store.
 const WATCHED: Duration = RENEW.saturating_add(Duration::from_millis(200));
 /// How long ago a recorder's last renewal may be: it may be late by as much as it had time. Taking a living recorder's task
@@ -30,11 +32,11 @@ const QUICK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of these tasks, those whose holder is lost. Their leases are over from then on. `suspect` is told of those whose holder
-/// may be, perhaps more than once.
+/// may be, perhaps more than once, and says whether it is ready to go on.
 pub(super) async fn lost(
     platform: &Platform,
     tasks: Vec<String>,
-    mut suspect: impl FnMut(&TaskRecord) + Send,
+    mut suspect: impl FnMut(&TaskRecord) -> bool + Send,
 ) -> Result<Vec<String>, ChangeError> {
     let begun = Instant::now();
     let mut well = begun;
@@ -42,7 +44,7 @@ pub(super) async fn lost(
     let mut lost = Vec::new();
     loop {
         let patient = begun.elapsed() < PATIENCE;
-        let mut still = Vec::new();
+        let (mut still, mut look) = (Vec::new(), LOOK);
         for (task, before) in watched {
             let (asked, now) = (Instant::now(), platform.clock.now());
             let found = platform.tasks.load(&task, now).await?;
@@ -65,8 +67,8 @@ pub(super) async fn lost(
             if seen && overdue(OVERDUE) {
                 lost.extend(give_up(platform, &task, lease).await?.then_some(task));
             } else if patient {
-                if quick && overdue(SUSPECT) {
-                    suspect(&record);
+                if quick && overdue(SUSPECT) && suspect(&record) {
+                    look = CLOSE_LOOK;
                 }
                 still.push((task, Some(lease.clone())));
             }
@@ -75,7 +77,7 @@ pub(super) async fn lost(
             return Ok(lost);
         }
         watched = still;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(look).await;
     }
 }
 

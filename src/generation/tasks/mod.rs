@@ -166,6 +166,8 @@ impl TaskRunner {
             share = self.produce(&holder, record.clone(), joined, invocation, standby) => share?,
             () = courier.accompany(&record) => unreachable!("it never ends"),
         };
+        // Where nothing was to be recorded after all, delivery may take long.
+        dismiss(standby).await;
         let mut product = match share {
             Share::Over(product) => *product,
             Share::HandedOn => return Ok(status),
@@ -241,6 +243,7 @@ impl TaskRunner {
             if standby.is_none() && alone && self.records(record, invocation) {
                 *standby = self.stand_by(record);
             }
+            standby.is_some()
         };
         match Holder::take(&self.platform, event).await {
             Err(held @ ChangeError::Refused(Refused::Leased)) => {
@@ -313,7 +316,7 @@ impl TaskRunner {
                 break;
             }
         }
-        orphans.extend(watch::lost(&self.platform, held, |_| {}).await?);
+        orphans.extend(watch::lost(&self.platform, held, |_| false).await?);
         for id in &orphans {
             self.adopt(id).await?;
         }
