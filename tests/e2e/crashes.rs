@@ -11,6 +11,7 @@ use crate::watch::Watch;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -127,14 +128,14 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
-/// Another invocation with a task's event, as a platform may deliver it twice.
-fn again(stage: &Stage, task: &str) -> Child {
+/// Another invocation with a task's event, as a platform may deliver it twice, with a temporary directory of its own.
+fn again(stage: &Stage, task: &str, temp: &Path) -> Child {
     #[allow(clippy::disallowed_methods, reason = "the tests start panorec themselves and watch what it leaves")]
     let mut child = Command::new(env!("CARGO_BIN_EXE_panorec"))
         .args(["invoke", "--allow-address", "127.0.0.0/8", "--data"])
         .arg(stage.out().join("data"))
         .arg("-")
-        .env("TMPDIR", stage.temp())
+        .env("TMPDIR", temp)
         .env("PANOREC_FFMPEG", tool("ffmpeg").unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -148,20 +149,16 @@ fn again(stage: &Stage, task: &str) -> Child {
 /// Holds the recorder up until somebody has started a browser to go on in its place, and lets it go on then. Says whether that
 /// came to it in time; nothing of it may be left in any case.
 fn held_up(gateway: &Gateway<'_>, stage: &Stage, task: &str) -> bool {
-    let dirs = || {
-        let mut names: Vec<_> = std::fs::read_dir(stage.temp()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
+    let temp = tempfile::tempdir().unwrap();
     let recorder = recorder(gateway);
     let serve = Watch::parent(recorder).unwrap();
-    let before = (dirs(), stage.server.asked("room.html"));
+    let asked = stage.server.asked("room.html");
     // Nobody else may look for lost recorders meanwhile.
     signal(serve, Signal::STOP);
     signal(recorder, Signal::STOP);
     thread::sleep(HELD_UP);
-    let (mut child, since) = (again(stage, task), Instant::now());
-    let watch = Watch::start(child.id(), &stage.temp());
+    let (mut child, since) = (again(stage, task, temp.path()), Instant::now());
+    let watch = Watch::start(child.id(), temp.path());
     let starts = || !watch.running("--user-data-dir=").is_empty();
     while !starts() && since.elapsed() < GOES_ON {
         thread::sleep(Duration::from_millis(5));
@@ -175,7 +172,9 @@ fn held_up(gateway: &Gateway<'_>, stage: &Stage, task: &str) -> bool {
     assert!(said.contains("not ours"), "{said}");
     let left = watch.left_after(GONE_WITHIN);
     assert!(left.is_empty(), "processes left behind: {left:?}");
-    assert_eq!((dirs(), stage.server.asked("room.html")), before, "directories, and times that the page was asked for");
+    let files: Vec<_> = std::fs::read_dir(temp.path()).unwrap().collect();
+    assert!(files.is_empty(), "files left behind: {files:?}");
+    assert_eq!(stage.server.asked("room.html"), asked, "times that the page was asked for");
     stood_by
 }
 
