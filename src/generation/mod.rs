@@ -18,6 +18,7 @@ mod publish;
 mod record;
 mod run;
 mod secret;
+mod standby;
 mod tasks;
 mod watch;
 
@@ -31,6 +32,7 @@ pub use outcome::{Outcome, Saved, Stopped, Timings};
 pub use preview::{Links, preview};
 pub use record::{ChromiumStudio, Job, Studio, Tools, Watcher, record};
 pub use run::{Alignment, Command, Own, Progress, Readiness};
+pub use standby::Standby;
 pub use tasks::{Invocation, Recorders, RunnerConfig, START_GRACE_MS, TaskRunner, Vod, VodService, WebVod, remove};
 
 /// An error with its causes, outermost first.

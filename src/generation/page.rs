@@ -1,11 +1,11 @@
 //! The page of a recording: browser, network guard, load and first paint as one step, and again after a crash.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
 use crate::recording::browser::{Browser, BrowserConfig, BrowserError, Call, Egress, LoadBounds, PageEvent, Platform};
@@ -31,7 +31,12 @@ pub struct Stage {
     config: BrowserConfig,
     egress: Arc<Egress>,
     guard: Arc<Guard>,
+    /// A browser that was started before its page was wanted; at most one.
+    ahead: Mutex<JoinSet<Result<Started, BrowserError>>>,
 }
+
+/// A browser, what happens to its page, and the time it took to start.
+type Started = (Browser, mpsc::Receiver<PageEvent>, Duration);
 
 /// A page that is there.
 pub struct Page {
@@ -75,17 +80,49 @@ impl Stage {
             environment: chromium.environment,
             extra_flags: Vec::new(),
         };
-        Ok(Self { url: spec.url.clone(), config, egress, guard: Arc::clone(guard) })
+        let (guard, ahead) = (Arc::clone(guard), Mutex::default());
+        Ok(Self { url: spec.url.clone(), config, egress, guard, ahead })
     }
 
-    /// Starts a browser and opens the page in it, up to its first paint.
+    /// Starts the browser that the next page is opened in, without waiting for it. It shows an empty page until then.
+    pub fn launch_ahead(&self) {
+        self.ahead().spawn(self.launch());
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, JoinSet<Result<Started, BrowserError>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self) -> impl Future<Output = Result<Started, BrowserError>> + use<> {
+        let (config, egress, guard) = (self.config.clone(), Arc::clone(&self.egress), Arc::clone(&self.guard));
+        async move {
+            let started = Instant::now();
+            let (browser, events) = Browser::launch(&config, &egress, &guard).await?;
+            Ok((browser, events, started.elapsed()))
+        }
+    }
+
+    /// Starts a browser, unless one is there or on its way, and opens the page in it, up to its first paint.
     pub async fn open(&self) -> Result<Opened, PageError> {
-        let started = Instant::now();
-        // A refused address is told before a browser is started for it.
-        let (browser, events) = Browser::launch(&self.config, &self.egress, &self.guard).await?;
-        let launch = started.elapsed();
+        let mut ahead = std::mem::take(&mut *self.ahead());
+        let (browser, events, launch) = match ahead.join_next().await {
+            Some(Ok(Ok(started))) => started,
+            // One that did not come up ahead is told of when it does not now, either.
+            Some(_) | None => self.launch().await?,
+        };
         let page = Page { browser: Arc::new(browser), events, since: Instant::now(), errand: None };
         self.load(page, launch).await
+    }
+
+    /// Ends the browser that no page was opened in.
+    pub async fn leave(self) {
+        let mut ahead = self.ahead.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ahead.abort_all();
+        while let Some(started) = ahead.join_next().await {
+            if let Ok(Ok((browser, ..))) = started {
+                browser.close().await;
+            }
+        }
     }
 
     async fn load(&self, page: Page, launch: Duration) -> Result<Opened, PageError> {

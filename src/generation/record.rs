@@ -15,6 +15,7 @@ use super::media::{self, Media, MediaStatus, Target};
 use super::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
 use super::page::Stage;
 use super::run::{Alignment, Command, Plan, Progress, Readiness, Run};
+use super::standby::{ChromiumStandby, Ready, Standby};
 use crate::platform::ChunkStore;
 use crate::recording::capture::{Capture, CaptureConfig};
 use crate::recording::encoder::Tail;
@@ -69,6 +70,8 @@ pub trait Watcher: Send + Sync {
 pub trait Studio: Send + Sync {
     /// Makes one.
     async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome;
+    /// Gets ready for one that may have to be made in a moment, without waiting for that.
+    fn stand_by(self: Arc<Self>, spec: RecordingSpec, tools: Tools) -> Box<dyn Standby>;
 }
 
 /// Chromium on our own display and sound card.
@@ -80,6 +83,10 @@ impl Studio for ChromiumStudio {
         let outcome = record(job, commands, watcher).await;
         give_memory_back();
         outcome
+    }
+
+    fn stand_by(self: Arc<Self>, spec: RecordingSpec, tools: Tools) -> Box<dyn Standby> {
+        Box::new(ChromiumStandby::start(spec, tools))
     }
 }
 
@@ -111,15 +118,35 @@ pub struct Job {
 
 /// Makes a recording. `commands` ending is no command.
 pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
+    film(job, None, commands, watcher).await
+}
+
+/// The same with what is there already.
+pub(super) async fn film(
+    job: Job,
+    ready: Option<Ready>,
+    commands: mpsc::Receiver<Command>,
+    watcher: &dyn Watcher,
+) -> Outcome {
     let started = Instant::now();
     let Job { spec, tools, task, generation, paused, offset, admission, successor, chunks, target, stills } = job;
-    let (outputs, queue) = backlog(Bounds::default());
+    let (parts, queue) = match ready {
+        Some(Ready { parts, queue }) => (Ok(parts), queue),
+        None => {
+            let (outputs, queue) = backlog(Bounds::default());
+            (Err(outputs), queue)
+        }
+    };
     let (status_sender, status) = watch::channel(MediaStatus::default());
     let segment = spec.rate.segment();
     let media = Media { chunks, target, task, generation, segment, admission: Arc::clone(&admission) };
     let writer = tokio::spawn(media::write(media, queue, status_sender));
     let in_step_with = successor.map(|s| s.anchor.wall_us);
-    let parts = match set_up(&spec, tools, in_step_with, stills, outputs).await {
+    let parts = match parts {
+        Ok(parts) => Ok(parts),
+        Err(outputs) => set_up(&spec, tools, in_step_with, outputs).await,
+    };
+    let parts = match parts {
         Ok(parts) => parts,
         Err(trouble) => {
             let ended = Ended { withdrawn: successor.is_some(), ..Ended::before_it_began(trouble) };
@@ -127,6 +154,7 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn W
             return conclude(ended, writer, Timings::default(), watcher).await;
         }
     };
+    stills.into_iter().for_each(|stills| parts.capture.show(stills));
     let plan = Plan { paused, offset, admission: Arc::clone(&admission), successor };
     let mut run = Run::new(&spec, &parts.stage, parts.capture, commands, status, watcher, started, plan);
     let end = run.drive().await;
@@ -154,18 +182,27 @@ pub async fn record(job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn W
 }
 
 /// Everything that has to be there before the page.
-struct Parts {
+pub(super) struct Parts {
     capture: Capture,
-    stage: Stage,
+    pub stage: Stage,
     // Last to go: sockets and profile of all the others lie in it.
     _run_dir: tempfile::TempDir,
 }
 
-async fn set_up(
+impl Parts {
+    /// Takes down what no page was opened on.
+    pub async fn leave(self) {
+        let Self { capture, stage, _run_dir } = self;
+        stage.leave().await;
+        // Threads and processes end, and the guard: that takes its time.
+        let _ = tokio::task::spawn_blocking(move || drop((capture, _run_dir))).await;
+    }
+}
+
+pub(super) async fn set_up(
     spec: &RecordingSpec,
     tools: Tools,
     in_step_with: Option<u64>,
-    stills: Option<Stills>,
     mut outputs: Inlet,
 ) -> Result<Parts, Trouble> {
     let in_temp = |source| Trouble::RunDir { path: std::env::temp_dir().display().to_string(), source };
@@ -173,7 +210,7 @@ async fn set_up(
     let guard = Guard::start(None).map_err(in_temp)?;
     guard.watch_dir(run_dir.path());
     let ffmpeg = tools.ffmpeg.ready().await?;
-    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with, stills };
+    let config = CaptureConfig { run_dir: run_dir.path().to_path_buf(), ffmpeg, start: 0, in_step_with };
     let runtime = tokio::runtime::Handle::current();
     // The writer outlives the encoder.
     let capture = Capture::start(&config, spec, &guard, move |output| outputs.blocking_send(&runtime, output))?;

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::process::Guard;
 use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
 use super::stills::{Stills, Taker};
 use crate::task::quality::{Stretch, StretchMeter};
-use crate::task::spec::RecordingSpec;
+use crate::task::spec::{RecordingSpec, Size};
 use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
 
 /// Sound on its way to the encoder: longer than any hiccup, 4 MB.
@@ -55,8 +55,6 @@ pub struct CaptureConfig {
     pub start: u64,
     /// Unix microseconds at which a slot begins; any, if nobody else's slots matter.
     pub in_step_with: Option<u64>,
-    /// Who wants a picture now and then.
-    pub stills: Option<Stills>,
 }
 
 enum SoundOrder {
@@ -116,6 +114,7 @@ pub struct Capture {
     sound: Sound,
     sound_orders: Sender<SoundOrder>,
     frames: Arc<Mutex<Option<SyncSender<Frame>>>>,
+    stills: Arc<OnceLock<Stills>>,
     feeds: Vec<JoinHandle<()>>,
     encoder: Encoder,
     meters: Arc<Meters>,
@@ -141,14 +140,14 @@ impl Capture {
         };
         let (encoder, pictures, sounds) = Encoder::start(&encoder, guard, out)?;
         let meters = Arc::new(Meters::default());
+        let stills = Arc::<OnceLock<Stills>>::default();
         let (frame_sender, frames) = mpsc::sync_channel(MAX_FRAMES);
         let (sound_orders, orders) = mpsc::channel();
         let shift = sound_shift(spec.rate);
         let feeds = vec![
             spawn("picture-feed", {
-                let meters = Arc::clone(&meters);
-                let taker = config.stills.clone().map(|stills| Taker::new(stills, spec.size));
-                move || feed_pictures(&frames, pictures, &meters, taker)
+                let (meters, stills, size) = (Arc::clone(&meters), Arc::clone(&stills), spec.size);
+                move || feed_pictures(&frames, pictures, &meters, &stills, size)
             })?,
             spawn("sound-feed", {
                 let meters = Arc::clone(&meters);
@@ -175,7 +174,24 @@ impl Capture {
         .map_err(|source| CaptureError::Start { what: "sound", source })?;
         let gate = Gate::new();
         let rate = spec.rate;
-        Ok(Self { clock, rate, gate, display, sound, sound_orders, frames: frame_sender, feeds, encoder, meters })
+        Ok(Self {
+            clock,
+            rate,
+            gate,
+            display,
+            sound,
+            sound_orders,
+            frames: frame_sender,
+            stills,
+            feeds,
+            encoder,
+            meters,
+        })
+    }
+
+    /// Somebody wants a picture now and then; to be said before it is first opened.
+    pub fn show(&self, stills: Stills) {
+        let _ = self.stills.set(stills);
     }
 
     /// The clock of picture and sound.
@@ -326,8 +342,14 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|source| CaptureError::Start { what: "feed", source })
 }
 
-fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &Meters, mut taker: Option<Taker>) {
-    let mut before: Option<SharedPicture> = None;
+fn feed_pictures(
+    frames: &Receiver<Frame>,
+    mut encoder: PictureInput,
+    meters: &Meters,
+    stills: &OnceLock<Stills>,
+    size: Size,
+) {
+    let (mut before, mut taker): (Option<SharedPicture>, Option<Taker>) = (None, None);
     for Frame { recorded, blank, picture, .. } in frames {
         meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, blank);
         // A slow encoder had the display skip a segment's first slot: what was shown there is the picture before.
@@ -340,7 +362,8 @@ fn feed_pictures(frames: &Receiver<Frame>, mut encoder: PictureInput, meters: &M
         if encoder.write(recorded, &picture).is_err() {
             return; // the encoder has ended, and says why
         }
-        if let Some(taker) = &mut taker {
+        if let Some(stills) = stills.get() {
+            let taker = taker.get_or_insert_with(|| Taker::new(stills.clone(), size));
             taker.look(recorded, (*picture).as_ref());
         }
         before = Some(picture);

@@ -16,8 +16,9 @@ use super::super::outcome::Outcome;
 use super::super::preview::Showing;
 use super::super::publish::{Fresh, Publisher};
 use super::super::record::Job;
+use super::super::standby::Standby;
 use super::deliver::place;
-use super::{Invocation, MAX_CRASHES, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
+use super::{Invocation, MAX_STARTS, PATIENCE, Product, START_GRACE_MS, TaskRunner, failed};
 use crate::platform::{ChunkStore, HeadLastObject, RecorderEvent};
 use crate::recording::stills::{Still, Stills};
 use crate::task::failure::FailureCode;
@@ -81,19 +82,19 @@ impl TaskRunner {
         record: TaskRecord,
         joined: Joined,
         invocation: &Invocation,
+        standby: &mut Option<Box<dyn Standby>>,
     ) -> Result<Share, ChangeError> {
         if joined == Joined::Successor {
             let admission = Admission::warm();
             let target = self.shared(&record, None);
-            return self.capture(holder, &record, Some(&record), admission, target, invocation).await;
+            return self.capture(holder, &record, Some(&record), admission, target, invocation, None).await;
         }
         let left = match record.generation {
             1 => Vec::new(),
             _ => holder.holding(self.chunks(&record).list(&prefix(&record.id))).await??,
         };
         let base = record.seams.next_index(&left);
-        let too_many = record.crashes > MAX_CRASHES || invocation.too_many_hops(&record);
-        if record.status >= Status::Canceled || too_many {
+        if !self.records(&record, invocation) {
             return match base {
                 0 => Ok(Product::default().into()),
                 _ => self.salvage(holder, &record, base).await.map(Share::from),
@@ -123,7 +124,7 @@ impl TaskRunner {
             _ => None,
         };
         let target = self.shared(&record, target);
-        self.capture(holder, &record, None, Admission::owned(base), target, invocation).await
+        self.capture(holder, &record, None, Admission::owned(base), target, invocation, standby.take()).await
     }
 
     fn shared(&self, record: &TaskRecord, begun: Option<Box<dyn HeadLastObject>>) -> Target {
@@ -135,6 +136,7 @@ impl TaskRunner {
     }
 
     /// Records.
+    #[expect(clippy::too_many_arguments, reason = "what one generation of one task has to do with")]
     async fn capture(
         &self,
         holder: &Holder,
@@ -143,6 +145,7 @@ impl TaskRunner {
         admission: Admission,
         target: Target,
         invocation: &Invocation,
+        standby: Option<Box<dyn Standby>>,
     ) -> Result<Share, ChangeError> {
         let mut spec = match record.order.recording(&self.config.allow_addresses) {
             Ok(spec) => spec,
@@ -190,7 +193,10 @@ impl TaskRunner {
             }
         };
         let recording = async {
-            let outcome = self.studio.record(job, commands, &desk).await;
+            let outcome = match standby {
+                Some(standby) => standby.record(job, commands, &desk).await,
+                None => self.studio.record(job, commands, &desk).await,
+            };
             drop(over);
             outcome
         };

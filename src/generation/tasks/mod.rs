@@ -18,6 +18,7 @@ use super::outcome::Saved;
 use super::publish::Course;
 use super::record::{Studio, Tools};
 use super::secret::EncryptedChunks;
+use super::standby::Standby;
 use super::watch;
 use crate::platform::{ChunkStore, Platform, RecorderEvent, Shelf, StoreError};
 use crate::task::failure::{Failure, FailureCode};
@@ -133,8 +134,23 @@ impl TaskRunner {
 
     #[tracing::instrument(skip_all, fields(task_id = event.task, request_id = invocation.id, generation))]
     async fn perform(&self, event: &RecorderEvent, invocation: &Invocation) -> Result<Status, ChangeError> {
+        let mut standby = None;
+        let done = self.take_and_work(event, invocation, &mut standby).await;
+        dismiss(&mut standby).await;
+        done
+    }
+
+    async fn take_and_work(
+        &self,
+        event: &RecorderEvent,
+        invocation: &Invocation,
+        standby: &mut Option<Box<dyn Standby>>,
+    ) -> Result<Status, ChangeError> {
         let retried = self.platform.retries.load(Ordering::Relaxed);
-        let (holder, record, joined) = self.take(event).await?;
+        let (holder, record, joined) = self.take(event, invocation, standby).await?;
+        if joined == Joined::Successor || !self.records(&record, invocation) {
+            dismiss(standby).await;
+        }
         let generation = record.generation + u32::from(joined == Joined::Successor);
         tracing::Span::current().record("generation", generation);
         tracing::info!(status = record.status.word(), ?joined, "task taken");
@@ -147,9 +163,11 @@ impl TaskRunner {
         }
         let courier = Courier::new(&*self.announcer, &holder, &*self.platform.clock);
         let share = tokio::select! {
-            share = self.produce(&holder, record.clone(), joined, invocation) => share?,
+            share = self.produce(&holder, record.clone(), joined, invocation, standby) => share?,
             () = courier.accompany(&record) => unreachable!("it never ends"),
         };
+        // Where nothing was to be recorded after all, delivery may take long.
+        dismiss(standby).await;
         let mut product = match share {
             Share::Over(product) => *product,
             Share::HandedOn => return Ok(status),
@@ -213,17 +231,40 @@ impl TaskRunner {
     }
 
     /// Takes the event's task. Who finds somebody at work on it looks whether that one is alive: the platform delivers an
-    /// event again when an invocation was lost, too.
-    async fn take(&self, event: &RecorderEvent) -> Result<(Holder, TaskRecord, Joined), ChangeError> {
+    /// event again when an invocation was lost, too. As soon as it may be lost a recorder stands by.
+    async fn take(
+        &self,
+        event: &RecorderEvent,
+        invocation: &Invocation,
+        standby: &mut Option<Box<dyn Standby>>,
+    ) -> Result<(Holder, TaskRecord, Joined), ChangeError> {
+        let suspect = |record: &TaskRecord| {
+            let alone = record.relay.alive(self.platform.clock.now()).is_none();
+            if standby.is_none() && alone && self.records(record, invocation) {
+                *standby = self.stand_by(record);
+            }
+            standby.is_some()
+        };
         match Holder::take(&self.platform, event).await {
             Err(held @ ChangeError::Refused(Refused::Leased)) => {
-                match watch::lost(&self.platform, vec![event.task.clone()]).await?.is_empty() {
+                match watch::lost(&self.platform, vec![event.task.clone()], suspect).await?.is_empty() {
                     true => Err(held),
                     false => Holder::take(&self.platform, event).await,
                 }
             }
             taken => taken,
         }
+    }
+
+    /// Whoever holds this task has something to record, and not only to deliver.
+    fn records(&self, record: &TaskRecord, invocation: &Invocation) -> bool {
+        record.status <= Status::Paused && record.crashes <= MAX_CRASHES && !invocation.too_many_hops(record)
+    }
+
+    fn stand_by(&self, record: &TaskRecord) -> Option<Box<dyn Standby>> {
+        let spec = record.order.recording(&self.config.allow_addresses).ok()?;
+        tracing::debug!("the recorder may be lost; standing by");
+        Some(Arc::clone(&self.studio).stand_by(spec, self.config.tools.clone()))
     }
 
     /// Announces a result that is written down, and what else is to be told; then the task is over. Long waits between two
@@ -275,7 +316,7 @@ impl TaskRunner {
                 break;
             }
         }
-        orphans.extend(watch::lost(&self.platform, held).await?);
+        orphans.extend(watch::lost(&self.platform, held, |_| false).await?);
         for id in &orphans {
             self.adopt(id).await?;
         }
@@ -285,6 +326,12 @@ impl TaskRunner {
     async fn adopt(&self, id: &str) -> Result<(), StoreError> {
         tracing::warn!(task_id = id, "nobody works on this task; asking for a recorder");
         self.platform.continuation.invoke(&RecorderEvent { task: id.into(), generation: None }).await
+    }
+}
+
+async fn dismiss(standby: &mut Option<Box<dyn Standby>>) {
+    if let Some(standby) = standby.take() {
+        standby.dismiss().await;
     }
 }
 

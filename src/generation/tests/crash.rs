@@ -16,12 +16,16 @@ use crate::task::order::Order;
 use crate::task::record::{CommandKind, TaskRecord};
 use crate::task::status::Status;
 
-/// What the promise of 3 s leaves for a browser that starts and a page that loads; here they take no time.
+/// What the promise of 3 s leaves for a page that loads, which here takes no time, and where a sweep has to ask for a recorder
+/// for a browser that starts, too.
 const TAKEN_WITHIN: f64 = 2.4;
+/// A browser takes so long to start.
+const LAUNCH: Duration = Duration::from_millis(700);
 
-/// A world whose recorder is killed after so long.
-async fn killed(after: Duration) -> World {
-    let world = World::of(u64::MAX);
+/// A world whose recorder is killed after so long, where a browser takes so long to start.
+async fn killed(after: Duration, launch: Duration) -> World {
+    let mut world = World::of(u64::MAX);
+    Arc::get_mut(&mut world.studio).unwrap().launch = launch;
     world.task(Order::of("https://example.com/")).await;
     // Dropping the invocation is what a kill does: nothing more is said or written.
     let lived = tokio::time::timeout(after, world.invoke(&world.platform)).await;
@@ -44,7 +48,7 @@ fn kills() -> impl Iterator<Item = Duration> {
 #[tokio::test(start_paused = true)]
 async fn a_retry_at_once_finds_that_a_recorder_is_lost_and_goes_on() {
     for kill in kills() {
-        let world = killed(kill).await;
+        let world = killed(kill, LAUNCH).await;
         let caller = async {
             sleep(Duration::from_secs(8)).await;
             world.stop().await;
@@ -55,13 +59,84 @@ async fn a_retry_at_once_finds_that_a_recorder_is_lost_and_goes_on() {
         assert_eq!((task.generation, task.crashes, task.result.failure), (2, 1, None));
         let restart = first_picture(&world).await - kill.as_secs_f64();
         assert!((0.0..TAKEN_WITHIN).contains(&restart), "{restart} s after the kill at {kill:?}");
+        assert_eq!(world.studio.standbys.fates(), [1, 1, 0]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_who_come_for_a_lost_recorder_one_records_and_the_others_are_dismissed() {
+    let world = killed(Duration::from_secs(9), LAUNCH).await;
+    let second = async {
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours");
+        assert_eq!(world.studio.standbys.fates(), [2, 1, 1]);
+        world.stop().await;
+    };
+    tokio::join!(world.invoke(&world.platform), second).0.unwrap();
+    assert_eq!(world.record().await.generation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_on_with_what_is_ready_where_a_sweep_was_first_to_find_the_recorder_lost() {
+    let mut first = 0;
+    for kill in kills() {
+        let mut world = World::of(u64::MAX);
+        Arc::get_mut(&mut world.studio).unwrap().launch = LAUNCH;
+        world.task(Order::of("https://example.com/")).await;
+        let swept = async {
+            sleep(kill - Duration::from_millis(450)).await;
+            let orphans = world.runner(&world.platform).sweep().await.unwrap()["Orphans"].as_u64().unwrap();
+            if orphans > 0 {
+                // A process takes no less to start.
+                sleep(Duration::from_millis(25)).await;
+                assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "not ours");
+            }
+            orphans
+        };
+        let retried = async {
+            let _ = tokio::time::timeout(kill, world.invoke(&world.platform)).await;
+            world.invoke(&world.platform).await.unwrap()
+        };
+        let caller = async {
+            sleep(kill + Duration::from_secs(9)).await;
+            world.stop().await;
+        };
+        let (orphans, answer, ()) = tokio::join!(swept, retried, caller);
+        first += orphans;
+        assert_eq!((&answer["Status"], world.studio.standbys.fates()), (&"finished".into(), [1, 1, 0]), "at {kill:?}");
+        let restart = first_picture(&world).await - kill.as_secs_f64();
+        assert!((0.0..TAKEN_WITHIN).contains(&restart), "{restart} s after the kill at {kill:?}");
+    }
+    assert!(first > 0, "the sweep was never first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_stands_by_for_a_task_that_is_only_to_be_delivered() {
+    let world = killed(Duration::from_secs(9), LAUNCH).await;
+    world.stop().await;
+    assert_eq!(world.invoke(&world.platform).await.unwrap()["Status"], "finished");
+    assert_eq!((world.record().await.crashes, world.studio.standbys.fates()), (1, [0; 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stood_by_when_the_stop_came_is_dismissed_and_delivers() {
+    let world = killed(Duration::from_secs(9), LAUNCH).await;
+    let caller = async {
+        for _ in 0..300 {
+            if world.studio.standbys.fates()[0] == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        world.stop().await;
+    };
+    assert_eq!(tokio::join!(world.invoke(&world.platform), caller).0.unwrap()["Status"], "finished");
+    assert_eq!(world.studio.standbys.fates(), [1, 0, 1]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sweep_at_once_finds_that_a_recorder_is_lost_and_asks_for_another() {
     for kill in kills() {
-        let world = killed(kill).await;
+        let world = killed(kill, Duration::ZERO).await;
         let swept = world.runner(&world.platform).sweep().await.unwrap();
         assert_eq!((swept["Orphans"].as_u64(), world.continuation.take().len()), (Some(1), 1), "killed at {kill:?}");
         let caller = async {
@@ -97,10 +172,20 @@ async fn a_task_of_which_nothing_is_recorded_because_it_is_paused_is_not_given_u
     assert_eq!(super::life::length(&world), Some(3 * SEGMENT));
 }
 
-/// Records in a store that counts what is written.
+/// Records in a store that counts what is written, and takes its time.
 struct Counting {
     tasks: Arc<dyn TaskStore>,
     saves: AtomicU64,
+    takes: Duration,
+}
+
+impl Counting {
+    /// The store of a world as others see it who come by.
+    fn of(world: &World, takes: Duration) -> (Arc<Self>, Platform) {
+        let tasks = Arc::new(Self { tasks: Arc::clone(&world.platform.tasks), saves: AtomicU64::new(0), takes });
+        let platform = Platform { tasks: Arc::clone(&tasks) as _, ..world.platform.clone() };
+        (tasks, platform)
+    }
 }
 
 #[async_trait]
@@ -109,10 +194,12 @@ impl TaskStore for Counting {
         self.tasks.create(record, now).await
     }
     async fn load(&self, id: &str, now: u64) -> Result<Option<Versioned>, StoreError> {
+        sleep(self.takes).await;
         self.tasks.load(id, now).await
     }
     async fn save(&self, record: &TaskRecord, version: u64) -> Result<Option<u64>, StoreError> {
         self.saves.fetch_add(1, Ordering::SeqCst);
+        sleep(self.takes).await;
         self.tasks.save(record, version).await
     }
     async fn delete(&self, id: &str, version: u64) -> Result<bool, StoreError> {
@@ -127,9 +214,7 @@ impl TaskStore for Counting {
 async fn whoever_comes_while_a_recorder_is_well_writes_nothing() {
     let world = World::of(u64::MAX);
     world.task(Order::of("https://example.com/")).await;
-    let tasks = Arc::new(Counting { tasks: Arc::clone(&world.platform.tasks), saves: AtomicU64::new(0) });
-    let counted: Arc<dyn TaskStore> = Arc::clone(&tasks) as _;
-    let theirs = Platform { tasks: counted, ..world.platform.clone() };
+    let (tasks, theirs) = Counting::of(&world, Duration::ZERO);
     let others = async {
         world.until(Status::Recording).await;
         for _ in 0..12 {
@@ -143,6 +228,48 @@ async fn whoever_comes_while_a_recorder_is_well_writes_nothing() {
     let task = world.record().await;
     assert_eq!((task.generation, task.crashes, &task.gaps[..]), (1, 0, &[][..]));
     assert_eq!((world.continuation.take().len(), tasks.saves.load(Ordering::SeqCst)), (0, 0));
+    assert_eq!(world.studio.standbys.fates(), [0; 3], "a living recorder has its machine for itself");
+}
+
+/// Of a store that is slow for everybody, one call: renewals are then further apart than a lost recorder's retry waits.
+const SLOW: Duration = Duration::from_millis(600);
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_whose_store_is_slow_is_alive() {
+    let world = World::of(u64::MAX);
+    world.task(Order::of("https://example.com/")).await;
+    let (_, slow) = Counting::of(&world, SLOW);
+    let others = async {
+        world.until(Status::Recording).await;
+        sleep(Duration::from_secs(5)).await;
+        for _ in 0..12 {
+            // Whoever took the task would record for ever.
+            let looked = tokio::time::timeout(Duration::from_secs(20), world.invoke(&slow)).await;
+            assert_eq!(looked.expect("the task was taken").unwrap()["Status"], "not ours");
+            assert_eq!(world.runner(&slow).sweep().await.unwrap()["Orphans"], 0);
+            sleep(Duration::from_millis(170)).await;
+        }
+        world.stop().await;
+    };
+    tokio::join!(world.invoke(&slow), others).0.unwrap();
+    let task = world.record().await;
+    assert_eq!((task.generation, task.crashes, &task.gaps[..]), (1, 0, &[][..]));
+    assert_eq!(world.studio.standbys.fates(), [0; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_lost_is_found_however_slow_the_store_is() {
+    let world = killed(Duration::from_secs(9), LAUNCH).await;
+    let (_, slow) = Counting::of(&world, SLOW);
+    let caller = async {
+        sleep(Duration::from_secs(30)).await;
+        world.stop().await;
+    };
+    assert_eq!(tokio::join!(world.invoke(&slow), caller).0.unwrap()["Status"], "finished");
+    assert_eq!(world.record().await.crashes, 1);
+    // It is looked at for ten seconds, and then taken, which is a dozen calls.
+    let restart = first_picture(&world).await - 9.0;
+    assert!((10.0..18.0).contains(&restart), "{restart} s after the kill");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 //! (media writer, admission, stores, assembly) is the real thing; as a successor it goes by the same arithmetic as the real
 //! recorder (`task::course`), on a gate of whole segments.
 
+mod standby;
 mod warm;
 
 use std::collections::VecDeque;
@@ -17,8 +18,9 @@ use crate::generation::admission::Admission;
 use crate::generation::backlog::{Bounds, Inlet, backlog};
 use crate::generation::media::{self, Media, MediaStatus};
 use crate::generation::outcome::{Ended, Outcome, Stopped, Timings, Trouble, conclude};
-use crate::generation::record::{Job, Studio, Watcher};
+use crate::generation::record::{Job, Studio, Tools, Watcher};
 use crate::generation::run::{Command, Progress};
+use crate::generation::standby::Standby;
 use crate::platform::Clock;
 use crate::platform::clock::SystemClock;
 use crate::recording::capture::{CaptureCounts, CaptureEnd};
@@ -30,9 +32,11 @@ use crate::task::course::Anchor;
 use crate::task::init::Init;
 use crate::task::measuring::Measuring;
 use crate::task::quality::Quality;
-use crate::task::spec::Size;
+use crate::task::spec::{RecordingSpec, Size};
 
 use super::hours::padded;
+pub use standby::Standbys;
+use standby::Waiting;
 use warm::Warm;
 
 /// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
@@ -79,6 +83,10 @@ pub struct Replay {
     pub bounds: Bounds,
     /// Longest time that a segment waited for room.
     pub held_up: Mutex<Duration>,
+    /// How long a browser takes to start, before its page comes up.
+    pub launch: Duration,
+    /// Recorders that stood by.
+    pub standbys: Arc<Standbys>,
 }
 
 /// Init segment, first segment (with the encoder's priming), and one that may follow any number of times.
@@ -93,6 +101,23 @@ fn stored() -> (Bytes, Init, [Bytes; 2]) {
 #[async_trait]
 impl Studio for Replay {
     async fn record(&self, job: Job, commands: mpsc::Receiver<Command>, watcher: &dyn Watcher) -> Outcome {
+        self.film(self.launch, job, commands, watcher).await
+    }
+
+    fn stand_by(self: Arc<Self>, _spec: RecordingSpec, _tools: Tools) -> Box<dyn Standby> {
+        Box::new(Waiting::new(self))
+    }
+}
+
+impl Replay {
+    /// Records with a browser that is there after so long.
+    async fn film(
+        &self,
+        launch: Duration,
+        job: Job,
+        commands: mpsc::Receiver<Command>,
+        watcher: &dyn Watcher,
+    ) -> Outcome {
         let (mut outputs, queue) = backlog(self.bounds);
         let (status_sender, _status) = watch::channel(MediaStatus::default());
         let media = Media {
@@ -133,7 +158,7 @@ impl Studio for Replay {
             leave: None,
             measuring: Measuring::default(),
         };
-        let end = player.play(page, commands, outputs, &parsed, &segments).await;
+        let end = player.play(launch, page, commands, outputs, &parsed, &segments).await;
         player.admission.close();
         let (stopped, trouble) = match end {
             Ok(stopped) => (stopped, None),
@@ -207,6 +232,7 @@ impl Player<'_> {
 
     async fn play(
         &mut self,
+        launch: Duration,
         page: Page,
         mut commands: mpsc::Receiver<Command>,
         mut outputs: Inlet,
@@ -214,8 +240,8 @@ impl Player<'_> {
         segments: &[Bytes; 2],
     ) -> Result<Stopped, Trouble> {
         let mut opening = match page {
-            Page::Up(after) => Some(Instant::now() + after),
-            Page::Error => Some(Instant::now() + Duration::from_millis(500)),
+            Page::Up(after) => Some(Instant::now() + launch + after),
+            Page::Error => Some(Instant::now() + launch + Duration::from_millis(500)),
         };
         let (mut out, mut kept) = (0, 0);
         loop {

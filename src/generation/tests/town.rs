@@ -161,6 +161,7 @@ impl Town {
         }
         let task = self.world.record().await;
         assert_eq!(task, finished, "nothing changes a task that is over");
+        assert_eq!(self.world.studio.standbys.left(), 0, "whoever stood by has recorded or gone");
         let length = delivered(&self.world, &task).unwrap_or(0);
         assert!(
             length >= seen.committed * SEGMENT - task.short,

@@ -19,6 +19,16 @@ pub struct Lease {
     pub expires: u64,
 }
 
+impl Lease {
+    /// It is what became of `before` when whoever wrote that was found lost.
+    pub fn given_up(&self, before: &Self) -> bool {
+        self.owner == before.owner && self.expires == GIVEN_UP
+    }
+}
+
+/// When a lease ends whose owner was found lost.
+const GIVEN_UP: u64 = 0;
+
 /// Whether a claim that ends then is good now.
 pub(in crate::task) fn holds(expires: u64, now: u64) -> bool {
     (now + 1..=now + FAR_MS).contains(&expires)
@@ -85,7 +95,7 @@ impl TaskRecord {
     pub fn give_up(&mut self, seen: &Lease) -> Result<(), Refused> {
         match self.lease.as_mut().filter(|lease| *lease == seen) {
             Some(lease) => {
-                lease.expires = 0;
+                lease.expires = GIVEN_UP;
                 Ok(())
             }
             None => Err(Refused::Leased),
