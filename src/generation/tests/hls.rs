@@ -208,6 +208,8 @@ async fn a_predecessor_that_writes_once_more_does_not_silence_the_playlist() {
 async fn what_a_generation_stores_that_has_lost_the_task_never_comes_under_its_successors_name() {
     let world = World::of(1);
     let chunks = publishing(&world, &[(0, 1), (1, 2)]).await;
+    // Not published, so that it has to look at the playlist when it is told of the next.
+    stores(&*world.platform.chunks, 1, 0).await;
     stores(&*chunks, 1, 1).await;
     let files = world.recordings.visible();
     assert!(files.is_empty(), "{:?}", files.keys());
