@@ -7,9 +7,11 @@
 //! [`Capture::open`] and [`Capture::close`] choose one wall sample for both, so that every pause cuts picture and sound
 //! at the same place.
 
+mod feed;
+
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -17,15 +19,14 @@ use std::time::Duration;
 
 use super::clock::MediaClock;
 use super::display::{self, Display, Frame};
-use super::encoder::{
-    Encoder, EncoderConfig, EncoderError, EncoderOutput, PictureInput, SharedPicture, SoundInput, Tail,
-};
+use super::encoder::{Encoder, EncoderConfig, EncoderError, EncoderOutput, Tail};
 use super::process::Guard;
-use super::sound::{Sound, SoundBlock, SoundConfig, SoundStats};
-use super::stills::{Stills, Taker};
+use super::sound::{Sound, SoundConfig, SoundStats};
+use super::stills::Stills;
 use crate::task::quality::{Stretch, StretchMeter};
-use crate::task::spec::{RecordingSpec, Size};
+use crate::task::spec::RecordingSpec;
 use crate::task::timeline::{FrameRate, Gate, SAMPLE_RATE};
+use feed::{Meters, SoundOrder, feed_pictures, feed_sound};
 
 /// Sound on its way to the encoder: longer than any hiccup, 4 MB.
 const MAX_SOUND_BACKLOG: u64 = 10 * SAMPLE_RATE;
@@ -33,8 +34,6 @@ const MAX_SOUND_BACKLOG: u64 = 10 * SAMPLE_RATE;
 const MAX_FRAMES: usize = 64;
 /// Time for the last picture and the last sound to arrive after a closing: some slots and the sound sink's longest sleep.
 const CLOSING: Duration = Duration::from_secs(2);
-/// Peak below which nobody hears anything: −66 dBFS.
-const SILENCE_PEAK: f32 = 0.0005;
 /// By how much sound is stamped later than it was played, as a share of a slot. A picture is stamped with the slot after
 /// the one it was drawn in, which is 0.85 slots after its commit on average. Measured by flashes and beeps at 30 frames
 /// a second without this: −33 ms for pages that schedule WebAudio, −22 to +4 ms for `<video>`. Half a slot puts both within
@@ -55,22 +54,6 @@ pub struct CaptureConfig {
     pub start: u64,
     /// Unix microseconds at which a slot begins; any, if nobody else's slots matter.
     pub in_step_with: Option<u64>,
-}
-
-enum SoundOrder {
-    Block(SoundBlock),
-    Open(u64),
-    Close(u64, Sender<()>),
-}
-
-/// Levels and stretches, written by the feeds.
-#[derive(Debug, Default)]
-struct Meters {
-    /// Highest absolute sample since the last look, in millionths.
-    peak_millionths: AtomicU64,
-    sound_backlog: AtomicU64,
-    silent: Mutex<StretchMeter>,
-    blank: Mutex<StretchMeter>,
 }
 
 /// What a capture has done so far.
@@ -342,34 +325,6 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread.map_err(|source| CaptureError::Start { what: "feed", source })
 }
 
-fn feed_pictures(
-    frames: &Receiver<Frame>,
-    mut encoder: PictureInput,
-    meters: &Meters,
-    stills: &OnceLock<Stills>,
-    size: Size,
-) {
-    let (mut before, mut taker): (Option<SharedPicture>, Option<Taker>) = (None, None);
-    for Frame { recorded, blank, picture, .. } in frames {
-        meters.blank.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, blank);
-        // A slow encoder had the display skip a segment's first slot: what was shown there is the picture before.
-        while let Some((slot, shown)) = encoder.owed(recorded).zip(before.as_ref()) {
-            if encoder.write(slot, shown).is_err() {
-                return;
-            }
-        }
-        let picture: SharedPicture = Arc::new(picture);
-        if encoder.write(recorded, &picture).is_err() {
-            return; // the encoder has ended, and says why
-        }
-        if let Some(stills) = stills.get() {
-            let taker = taker.get_or_insert_with(|| Taker::new(stills.clone(), size));
-            taker.look(recorded, (*picture).as_ref());
-        }
-        before = Some(picture);
-    }
-}
-
 fn sound_shift(rate: FrameRate) -> u64 {
     rate.slot() * SOUND_SHIFT.0 / SOUND_SHIFT.1
 }
@@ -377,55 +332,6 @@ fn sound_shift(rate: FrameRate) -> u64 {
 /// By how much sound is stamped later than it was played.
 pub fn sound_shift_ms(rate: FrameRate) -> f64 {
     sound_shift(rate) as f64 * 1000.0 / SAMPLE_RATE as f64
-}
-
-fn feed_sound(orders: &Receiver<SoundOrder>, encoder: SoundInput, shift: u64, meters: &Meters) {
-    let mut feed = SoundFeed { shift, gate: Gate::new(), encoder: Some(encoder), reached: 0, closing: None };
-    for order in orders {
-        match order {
-            SoundOrder::Block(block) => {
-                meters.sound_backlog.fetch_sub(block.frames(), Relaxed);
-                feed.block(&block, meters);
-            }
-            SoundOrder::Open(wall) => feed.gate.open(wall),
-            SoundOrder::Close(wall, told) => {
-                feed.gate.close(wall);
-                feed.closing = Some((wall, told));
-            }
-        }
-        feed.closed();
-    }
-}
-
-struct SoundFeed {
-    shift: u64,
-    gate: Gate,
-    encoder: Option<SoundInput>,
-    /// Wall sample up to which sound has come, shifted.
-    reached: u64,
-    closing: Option<(u64, Sender<()>)>,
-}
-
-impl SoundFeed {
-    fn block(&mut self, block: &SoundBlock, meters: &Meters) {
-        let start = block.start + self.shift;
-        for (offset, len, recorded) in self.gate.cut(start, block.frames()) {
-            let samples = &block.samples[offset as usize * 2..(offset + len) as usize * 2];
-            let peak = if block.silent { 0.0 } else { samples.iter().fold(0.0_f32, |p, s| p.max(s.abs())) };
-            meters.peak_millionths.fetch_max((peak * 1e6) as u64, Relaxed);
-            meters.silent.lock().unwrap_or_else(PoisonError::into_inner).note(recorded, peak < SILENCE_PEAK);
-            if self.encoder.as_mut().is_some_and(|e| e.write(samples).is_err()) {
-                self.encoder = None; // it has ended, and says why
-            }
-        }
-        self.reached = start + block.frames();
-    }
-
-    fn closed(&mut self) {
-        if let Some((wall, told)) = self.closing.take_if(|(wall, _)| *wall <= self.reached) {
-            let _ = (wall, told.send(()));
-        }
-    }
 }
 
 /// Why a capture cannot start or go on.
