@@ -29,6 +29,8 @@ pub struct Look {
     pub time: f64,
     /// Where the newest segment of the playlist ends, seconds.
     pub edge: Option<f64>,
+    /// It has all of a playlist that has ended.
+    pub complete: bool,
     /// It has played to the end of what has ended.
     pub ended: bool,
     /// Why it plays no more.
@@ -53,6 +55,7 @@ impl Look {
         Self {
             time: said["time"].as_f64().unwrap_or_else(|| panic!("no player: {said}")),
             edge: said["edge"].as_f64(),
+            complete: said["complete"] == true,
             ended: said["ended"] == true,
             state: said["state"].as_str().unwrap_or_default().to_owned(),
             fatal: said["fatal"].as_str().map(str::to_owned),
@@ -154,7 +157,7 @@ impl Player {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let shown = pairs[(random >> 33) as usize % pairs.len()];
             let at = (shown[0].pts + shown[1].pts) / 2.0;
-            let look = Look::of(&self.run(&format!("seek({at})")));
+            let look = Look::of(&self.run(&format!("seek({at}, {})", shown[0].pts)));
             assert!((look.time - at).abs() < 0.001, "{} s instead of {at} s", look.time);
             assert_eq!(look.code, shown[0].code, "at {at} s, the picture of {} s is due", shown[0].pts);
         }
