@@ -120,7 +120,7 @@ impl Browser {
         }
         // Only an active page opens lists and calendars, and a new or revived tab is not active by itself.
         self.tell(BringToFrontParams::default()).await.map_err(|e| self.explain(e))?;
-        self.loaded(url.as_str(), bounds.load, |state| state.loader == loader).await
+        self.loaded(url.as_str(), bounds.load, |state| state.has_come(&loader)).await
     }
 
     /// Loads the page again, as a person would: its `beforeunload` question is answered, caches are used.

@@ -30,6 +30,8 @@ const MAX_MISSED: u32 = 5;
 const MAX_UNDELIVERED: usize = 8;
 /// Windows beside the recorded one. Chromium blocks what no click asked for, so more than a few mean a storm.
 const MAX_EXTRA_PAGES: usize = 4;
+/// Documents that a page leads through within a command's round trip; each loads, however quickly.
+const MAX_PAST: usize = 16;
 
 /// What is known about the recorded page.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,8 @@ pub(super) struct PageState {
     pub frame: String,
     /// The current document.
     pub loader: String,
+    /// Documents before it, the last few, oldest first: a page may lead on before anybody looks.
+    past: VecDeque<String>,
     /// Its address; of an error page, the one that failed.
     pub url: String,
     /// It is Chromium's error page.
@@ -50,6 +54,22 @@ pub(super) struct PageState {
     pub content: bool,
     /// Tab or browser are gone.
     pub lost: Option<(Lost, String)>,
+}
+
+impl PageState {
+    /// Another document takes the place of the current one.
+    fn follow(&mut self, frame: String, loader: String, url: String, failed: bool) {
+        let mut past = std::mem::take(&mut self.past);
+        past.push_back(std::mem::take(&mut self.loader));
+        past.drain(..past.len().saturating_sub(MAX_PAST));
+        let (commits, lost) = (self.commits + 1, self.lost.take());
+        *self = Self { commits, frame, loader, past, url, failed, lost, ..Self::default() };
+    }
+
+    /// This document is there, or was.
+    pub fn has_come(&self, loader: &str) -> bool {
+        self.loader == loader || self.past.iter().any(|past| past == loader)
+    }
 }
 
 /// Which page is recorded.
@@ -190,15 +210,7 @@ impl Steward {
         let unreachable = event.text("/frame/unreachableUrl");
         let (failed, url) = (unreachable.is_some(), unreachable.map_or_else(|| text("/frame/url"), str::to_owned));
         self.state.send_modify(|state| {
-            *state = PageState {
-                commits: state.commits + 1,
-                frame: text("/frame/id"),
-                loader: text("/frame/loaderId"),
-                url: url.clone(),
-                failed,
-                lost: state.lost.take(),
-                ..PageState::default()
-            };
+            state.follow(text("/frame/id"), text("/frame/loaderId"), url.clone(), failed);
         });
         // What is dropped when nobody reads is only news.
         let _ = self.events.try_send(PageEvent::Navigated { url, failed });
@@ -292,5 +304,25 @@ async fn tend(cdp: Cdp, page: Recorded, other: TargetId) {
     match result {
         Ok(()) => tracing::debug!("a page beside the recorded one was put out of the way"),
         Err(error) => tracing::debug!(%error, "a page beside the recorded one could not be put out of the way"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_led_on_before_anybody_looked_has_come() {
+        let mut state = PageState::default();
+        let follow = |state: &mut PageState, n: usize| {
+            state.loaded = true;
+            state.follow("frame".into(), format!("loader-{n}"), format!("http://127.0.0.1/{n}"), false);
+        };
+        (0..=MAX_PAST).for_each(|n| follow(&mut state, n));
+        assert!((0..=MAX_PAST).all(|n| state.has_come(&format!("loader-{n}"))), "{state:?}");
+        assert!(!state.has_come("loader-99") && !state.loaded, "what a document has done is not its successor's");
+        follow(&mut state, 99);
+        assert_eq!((state.commits as usize, state.past.len()), (MAX_PAST + 2, MAX_PAST), "it does not grow for ever");
+        assert!(state.has_come("loader-99") && state.has_come("loader-1") && !state.has_come("loader-0"));
     }
 }
