@@ -139,7 +139,7 @@ mod tests {
     use crate::task::boxes::Boxes;
     use crate::task::segment::chunk_key;
 
-    /// FFmpeg's own output: 5 s in segments of 2.13 s.
+    /// FFmpeg's own output: 4 s in segments of 1.6 s.
     const TINY: &[u8] = include_bytes!("../../tests/fixtures/tiny.fmp4");
 
     /// What a recorder leaves: keys and bytes.
@@ -178,7 +178,7 @@ mod tests {
         chunks.push(("raw/t/0/index.json".into(), Bytes::new()));
         let (recovery, payload, error) = recover(&chunks);
         assert_eq!(error, None);
-        assert_eq!((recovery.recorded(), length(&recovery, &payload)), (240_000, 240_000));
+        assert_eq!((recovery.recorded(), length(&recovery, &payload)), (192_000, 192_000));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         chunks.pop(); // two whole segments
         chunks.extend(left(1, 1)); // the successor stored segment 1 too
         let (recovery, _, error) = recover(&chunks);
-        assert_eq!(recovery.recorded(), 3 * 102_400 + 35_200);
+        assert_eq!(recovery.recorded(), 3 * 76_800 + 38_400);
         assert_eq!(error, None);
     }
 
@@ -200,9 +200,9 @@ mod tests {
         let mut orphan = left(0, 0);
         orphan.extend(left(1, 3).split_off(1));
         for (chunks, recorded, expected) in [
-            (hole, 102_400, "00000002.m4s` does not follow"),
-            (damaged, 102_400, "00000001.m4s` is damaged"),
-            (orphan, 240_000, "no init"),
+            (hole, 76_800, "00000002.m4s` does not follow"),
+            (damaged, 76_800, "00000001.m4s` is damaged"),
+            (orphan, 192_000, "no init"),
         ] {
             let (recovery, payload, error) = recover(&chunks);
             let text = error.unwrap().to_string();

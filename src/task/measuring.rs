@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::task::quality::GapReason;
 
-    const S: u64 = 102_400;
+    const S: u64 = 76_800;
 
     fn so_far(frames: u64) -> Quality {
         Quality { frames_delivered: frames, frames_dropped: frames / 10, ..Quality::default() }

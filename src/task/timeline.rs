@@ -1,8 +1,8 @@
 //! The grid and the timeline.
 //!
 //! Everything is counted in *samples* (48 kHz). A video slot is `48000 / fps` samples, an AAC frame 1024, and a
-//! segment the smallest convenient span in which both end together: 102,400 samples (2.1333 s) at 15, 30 and 60 fps,
-//! 76,800 (1.6 s) at 5, 10, 20, 25 and 50, 128,000 (2.6667 s) at 24.
+//! segment a convenient span in which both end together: 76,800 samples (1.6 s), at 24 fps 128,000 (2.6667 s). What a
+//! crash loses is a segment and its way to the store; shorter ones would cost more keyframes and requests than they save.
 //!
 //! Two scales of the same unit: *wall* (samples since the media clock's anchor, never stops) and *recorded* (position
 //! in the file). A [`Gate`] maps one to the other: spans of wall time are let through one after the other, so a pause
@@ -37,7 +37,6 @@ impl FrameRate {
     /// Samples in one segment.
     pub fn segment(self) -> u64 {
         match self.0 {
-            15 | 30 | 60 => 102_400,
             24 => 128_000,
             _ => 76_800,
         }

@@ -22,7 +22,7 @@ use crate::support::s3::Bucket;
 use crate::tools;
 
 /// Length of a segment at 30 fps, samples.
-const SEGMENT: u64 = 102_400;
+const SEGMENT: u64 = 76_800;
 /// Most that may be read back at the end, whatever the length: the promise.
 const READ_BACK: u64 = 16 << 20;
 const TASK: &str = "task";

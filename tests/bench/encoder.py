@@ -14,7 +14,7 @@ import tempfile
 
 ROUNDS = 3
 VERYFAST = "-preset veryfast -b:v 2500k -maxrate 2500k -bufsize 5000k -g 60"
-GRID = "-bf 0 -g 100000 -sc_threshold 0 -forced-idr 1 -force_key_frames expr:gte(t+0.016,n_forced*102400/48000)"
+GRID = "-bf 0 -g 100000 -sc_threshold 0 -forced-idr 1 -force_key_frames expr:gte(t+0.016,n_forced*76800/48000)"
 RAW = "-f rawvideo -pix_fmt yuv420p -s 1280x720 -framerate 30 -i"
 
 

@@ -45,7 +45,7 @@ async fn a_killed_recording_is_rebuilt_up_to_its_last_whole_segment() {
     let source = encode(dir.path(), "source.mp4", "10", "null", "ultrafast");
     let store = DirectoryChunkStore::new(&dir.path().join("chunks")).unwrap();
     let segments = record(&store, &source).await;
-    assert_eq!(segments, 5);
+    assert_eq!(segments, 7);
     let all = pictures(&dir.path().join("source.mp4"), &[]);
 
     let whole = dir.path().join("whole.mp4");
@@ -60,8 +60,8 @@ async fn a_killed_recording_is_rebuilt_up_to_its_last_whole_segment() {
     let part = dir.path().join("part.mp4");
     let ended = recover(&store, &part).await.unwrap().to_string();
     assert!(ended.contains("00000003.m4s` is damaged"), "{ended}");
-    assert_eq!(pictures(&part, &[]), all[..3 * 64]);
-    assert_eq!(probe(&part, &[], "format=start_time,duration"), "0.000000,6.400000");
+    assert_eq!(pictures(&part, &[]), all[..3 * 48]);
+    assert_eq!(probe(&part, &[], "format=start_time,duration"), "0.000000,4.800000");
     let bytes = std::fs::read(&part).unwrap();
     validate(&bytes, bytes.len() as u64).unwrap();
 }

@@ -28,7 +28,7 @@ pub fn run(name: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Encodes test pictures and a tone as our encoder does (without noise substitution, in which decoders differ by history): fragments cut at keyframes on the grid of 64 slots at 30 fps.
+/// Encodes test pictures and a tone as our encoder does (without noise substitution, in which decoders differ by history): fragments cut at keyframes on the grid of 1.6 s.
 pub fn encode(dir: &Path, name: &str, seconds: &str, filter: &str, preset: &str) -> Vec<u8> {
     let path = dir.join(name);
     let video = format!(
@@ -37,7 +37,7 @@ pub fn encode(dir: &Path, name: &str, seconds: &str, filter: &str, preset: &str)
     let sound = "aevalsrc='0.3*sin(2*PI*(300+100*t)*t)|0.2*sin(2*PI*500*t)':s=48000";
     let line = format!(
         "-y -f lavfi -i {video} -f lavfi -i {sound} -t {seconds} -c:v libx264 -preset {preset} -bf 0 \
-         -force_key_frames expr:gte(t,n_forced*32/15-0.001) -x264-params scenecut=0:keyint=infinite \
+         -force_key_frames expr:gte(t,n_forced*1.6-0.001) -x264-params scenecut=0:keyint=infinite \
          -fps_mode passthrough -enc_time_base 1:90000 -video_track_timescale 90000 -c:a aac -aac_pns 0 -ac 2 \
          -movflags frag_keyframe+default_base_moof+delay_moov -f mp4"
     );

@@ -137,6 +137,6 @@ fn a_killed_panorec_leaves_no_process_and_what_makes_a_file() {
     stage.run(&["assemble", left.to_str().unwrap(), "--output", stage.file().to_str().unwrap()]);
     let e = Evidence::of(&stage.file()).unwrap();
     checks::container_of(&stage.file(), &e);
-    // Only what was still in the encoder is lost: a segment is 2.1 s.
+    // Only what was still in the encoder is lost: a segment is 1.6 s.
     assert!(e.probe.duration > 2.0, "only {} s were saved", e.probe.duration);
 }

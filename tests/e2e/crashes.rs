@@ -16,10 +16,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A segment: the promise.
-const LOST_SECONDS: f64 = 2.2;
+/// A segment.
+const LOST_SECONDS: f64 = 1.6;
 /// What is on its way through encoder and store at the moment of a kill, on a busy machine.
-const ON_ITS_WAY_SECONDS: f64 = 1.0;
+const ON_ITS_WAY_SECONDS: f64 = 1.5;
 /// The clock in the pictures jumps by more at each restart: it takes 1.1 s at least to see that nobody renews the lease, and the
 /// page has to load. No lateness of a page comes near.
 const RESTART_MS: f64 = 1_200.0;

@@ -106,7 +106,7 @@ fn fifteen_pictures_a_second_lie_on_their_grid() {
 
 #[test]
 fn a_page_that_stands_still_costs_few_pictures_and_no_time() {
-    /// One a second and one at each of the three segment starts, the first and the last, and what the page draws until it is laid out.
+    /// One a second and one at each of the four segment starts, the first and the last, and what the page draws until it is laid out.
     const MOST: usize = 30;
     let stage = Stage::shared();
     let outcome = stage.record("static.html", &["--duration", "6s"]).end();

@@ -151,5 +151,5 @@ fn is_closed(runtime: &tokio::runtime::Runtime, bucket: &Bucket, size: u64) {
         segments += usize::from(key.ends_with(".m4s"));
         assert!(!content.windows(4).any(|w| w == b"moof"), "{key} is not encrypted");
     }
-    assert_eq!((bytes, segments, keys.len()), (size, 3, 1 + 1 + 1 + 3), "{keys:?}");
+    assert_eq!((bytes, segments, keys.len()), (size, 4, 1 + 1 + 1 + 4), "{keys:?}");
 }

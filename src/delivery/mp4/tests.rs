@@ -6,10 +6,10 @@ use crate::task::segment::{Sample, TrackRun};
 use crate::task::timeline::{FrameRate, ticks};
 use proptest::prelude::*;
 
-/// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
+/// FFmpeg's own output: 4 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 /// Segment length at 15 and 30 fps.
-const S: u64 = 102_400;
+const S: u64 = 76_800;
 
 /// The init segment and the segments of a fragmented file, placed as segments `first..` of the recording.
 fn stored(file: &[u8], first: u64) -> (Vec<u8>, Vec<Segment>) {
@@ -61,9 +61,9 @@ fn a_recording_becomes_a_faststart_file_with_every_sample_unchanged() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
     let payload: Vec<u8> = segments.iter().flat_map(|s| movie.push(s).unwrap()).collect();
-    assert_eq!((movie.recorded(), movie.payload()), (240_000, payload.len() as u64));
-    let (file, judged) = finish(&movie, &payload, 240_000, 4096);
-    assert_eq!((judged.scale, judged.duration), (48_000, 240_000));
+    assert_eq!((movie.recorded(), movie.payload()), (192_000, payload.len() as u64));
+    let (file, judged) = finish(&movie, &payload, 192_000, 4096);
+    assert_eq!((judged.scale, judged.duration), (48_000, 192_000));
     for (n, track) in judged.tracks.iter().enumerate() {
         let source: Vec<&[u8]> = segments.iter().flat_map(|s| sample_bytes(s, n)).collect();
         let copied: Vec<&[u8]> = track.samples.iter().map(|s| &file[s.offset as usize..][..s.size as usize]).collect();
@@ -73,9 +73,9 @@ fn a_recording_becomes_a_faststart_file_with_every_sample_unchanged() {
     let [video, audio] = &judged.tracks[..] else { panic!() };
     assert_eq!((video.handler, video.media_start), (*b"vide", 0));
     assert_eq!((audio.handler, audio.media_start), (*b"soun", 1024));
-    assert_eq!((video.shown, audio.shown), (240_000, 240_000));
+    assert_eq!((video.shown, audio.shown), (192_000, 192_000));
     let keys: Vec<_> = (1..).zip(&video.samples).filter(|s| s.1.sync).map(|s| s.0).collect();
-    assert_eq!(keys, [1, 33, 65]);
+    assert_eq!(keys, [1, 25, 49]);
     let names: [&[u8]; 6] = [b"avcC", b"colr", b"pasp", b"esds", b"btrt", b"panorec"];
     for name in names {
         assert!(file.windows(name.len()).any(|w| w == name), "{}", name.escape_ascii());
@@ -128,11 +128,11 @@ fn sound_steps_evenly_through_hand_overs_between_two_frames_of_it() {
     let mut movie = Movie::new(&init).unwrap();
     let (mut payload, mut index) = (Vec::new(), 0);
     let nearest = |at: u64| ((at + 512) / 1024 * 1024) as i64;
-    for slots in [7_u64, 1, 33, 2, 14, 63, 5] {
+    for slots in [7_u64, 1, 33, 2, 14, 47, 5] {
         // One that records a segment and is paused in the next, where another one takes over.
         movie.init(&init).unwrap();
         let (start, length) = (movie.recorded(), slots * 1600);
-        let whole = made(index, start, &[(192_000, 9)], nearest(start) - 1024, &[5; 101]);
+        let whole = made(index, start, &[(144_000, 9)], nearest(start) - 1024, &[5; 76]);
         let frames = vec![5; length.div_ceil(1024) as usize];
         let tail = made(index + 1, start + S, &[(ticks(length) as u32, 9)], nearest(start + S), &frames);
         payload.extend(movie.push(&whole).unwrap());
@@ -199,13 +199,13 @@ fn a_second_encoder_goes_on_without_its_priming_and_with_its_own_parameters() {
     let (_, judged) = finish(&movie, &payload, 3 * S, 1);
     let [video, audio] = &judged.tracks[..] else { panic!() };
     assert_eq!((video.descriptions, audio.descriptions), (2, 1));
-    assert_eq!((video.samples[63].description, video.samples[64].description), (1, 2));
-    assert_eq!(audio.samples.len(), 301, "one priming frame and 3·100 on the grid");
+    assert_eq!((video.samples[47].description, video.samples[48].description), (1, 2));
+    assert_eq!(audio.samples.len(), 226, "one priming frame and 3·75 on the grid");
     assert_eq!(audio.shown, 3 * S);
     // Without a new encoder there is no priming frame to drop: this would be an overlap.
     let (_, fourth) = stored(TINY, 3);
     let error = movie.push(&fourth[0]).unwrap_err().to_string();
-    assert!(error.contains("begins at 306176"), "{error}");
+    assert!(error.contains("begins at 229376"), "{error}");
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn what_does_not_follow_is_refused_and_changes_nothing() {
         let error = movie.push(&segment).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     };
-    refuse(&|s| s.runs[0].start += 6000, "begins at 198000, but the track ends at 192000");
-    refuse(&|s| s.runs[1].start += 1024, "begins at 103424, but the track ends at 102400");
-    refuse(&|s| s.runs[1].start -= 1024, "begins at 101376");
+    refuse(&|s| s.runs[0].start += 6000, "begins at 150000, but the track ends at 144000");
+    refuse(&|s| s.runs[1].start += 1024, "begins at 77824, but the track ends at 76800");
+    refuse(&|s| s.runs[1].start -= 1024, "begins at 75776");
     refuse(&|s| s.bytes = s.bytes.slice(..100), "outside");
     refuse(&|s| s.runs[1].chunks[0].1 += 1, "outside");
     refuse(&|s| s.runs[1].chunks[0].1 -= 1, "outside");
@@ -241,12 +241,12 @@ fn a_segment_whose_payload_could_not_be_appended_has_not_happened() {
     let mut payload = movie.push(&segments[0]).unwrap().to_vec();
     drop(movie.prepare(&segments[1]).unwrap()); // the disk was full
     let (_, judged) = finish(&movie, &payload, S, 1);
-    assert_eq!((movie.recorded(), judged.tracks[0].samples.len()), (S, 32));
+    assert_eq!((movie.recorded(), judged.tracks[0].samples.len()), (S, 24));
     let step = movie.prepare(&segments[1]).unwrap();
     payload.extend(step.payload());
     step.commit();
     let (_, judged) = finish(&movie, &payload, 2 * S, 1);
-    assert_eq!(judged.tracks[0].samples.len(), 64);
+    assert_eq!(judged.tracks[0].samples.len(), 48);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn beyond_four_gigabytes_places_and_sizes_are_wide() {
         [(narrow - 100_000, b"stco", 8), (narrow - 1000, b"co64", 8), (narrow + 1000, b"co64", 16)]
     {
         let mut movie = Movie::new(&init).unwrap();
-        let first = made(0, 0, &[(192_000, 10)], -1024, &[5; 101]);
+        let first = made(0, 0, &[(144_000, 10)], -1024, &[5; 76]);
         movie.push(&first).unwrap();
         // Two pictures of gigabytes: in the tables only, no test wants them in memory.
         let half = (payload - movie.payload) / 2;
@@ -285,12 +285,12 @@ fn another_reader_understands_every_box_and_gives_it_back_alike() {
     let (init, segments) = stored(TINY, 0);
     let mut movie = Movie::new(&init).unwrap();
     segments.iter().for_each(|s| drop(movie.push(s).unwrap()));
-    let head = movie.head(240_000, 1).unwrap();
+    let head = movie.head(192_000, 1).unwrap();
     let mut rest = &head[..];
     let ftyp = mp4_atom::Ftyp::read_from(&mut rest).unwrap();
     let moov = mp4_atom::Moov::read_from(&mut rest).unwrap();
     assert_eq!(ftyp.major_brand, mp4_atom::FourCC::new(b"isom"));
-    assert_eq!((moov.mvhd.timescale, moov.mvhd.duration, moov.trak.len()), (48_000, 240_000, 2));
+    assert_eq!((moov.mvhd.timescale, moov.mvhd.duration, moov.trak.len()), (48_000, 192_000, 2));
     let audio = &moov.trak[1];
     assert_eq!(audio.edts.as_ref().unwrap().elst.as_ref().unwrap().entries[0].media_time, Some(1024));
     let tables = &audio.mdia.minf.stbl;
@@ -337,8 +337,8 @@ proptest! {
         // Slots of each picture (30 fps) and its size, per segment; the last slot of a segment is filled up.
         plan in proptest::collection::vec(
             proptest::collection::vec((1u32..40, 1u32..50), 1..12), 1..6),
-        sizes in proptest::collection::vec(1u32..30, 100),
-        stop in 0u64..64,
+        sizes in proptest::collection::vec(1u32..30, 75),
+        stop in 0u64..48,
         alignment in prop_oneof![Just(1u64), Just(2), Just(7), Just(512), Just(4096)],
     ) {
         let rate = FrameRate::default();
@@ -366,7 +366,7 @@ proptest! {
         let (file, judged) = finish(&movie, &payload, end, alignment);
         prop_assert_eq!(judged.duration, end);
         prop_assert_eq!(judged.tracks[0].samples.len(), pictures);
-        prop_assert_eq!(judged.tracks[1].samples.len(), plan.len() * 100 + 1);
+        prop_assert_eq!(judged.tracks[1].samples.len(), plan.len() * 75 + 1);
         for sample in &judged.tracks[0].samples {
             // The mark that `made` wrote: a picture, not sound.
             prop_assert!(file[sample.offset as usize] & 0x80 != 0);

@@ -122,7 +122,7 @@ async fn a_slow_or_dead_server_costs_the_recording_nothing() {
         assert_eq!(length(&world), Some(5 * SEGMENT));
         assert_eq!(task.status, Status::Callback);
         let lasted = task.stopped.unwrap() - task.started.unwrap();
-        assert!((10_000..12_000).contains(&lasted), "{lasted} ms for five segments");
+        assert!((8_000..10_000).contains(&lasted), "{lasted} ms for five segments");
     }
 }
 

@@ -164,7 +164,7 @@ async fn a_task_of_which_nothing_is_recorded_because_it_is_paused_is_not_given_u
     let caller = async {
         sleep(Duration::from_secs(4)).await;
         world.command(CommandKind::Resume).await;
-        sleep(Duration::from_secs(8)).await;
+        sleep(Duration::from_secs(6)).await;
         world.stop().await;
     };
     tokio::join!(world.invoke(&world.platform), caller).0.unwrap();

@@ -21,7 +21,7 @@ use crate::task::output::{Encryption, Key, Muxer};
 use crate::task::segment::{ChunkName, chunk_key};
 use crate::task::status::Status;
 
-/// FFmpeg's own output: 5 s in segments of 2.13 s.
+/// FFmpeg's own output: 4 s in segments of 1.6 s.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 
 const KEY: Key = Key(*b"0123456789abcdef");

@@ -93,7 +93,7 @@ async fn what_waited_when_a_recorder_was_killed_is_listed_as_missing() {
     let killed = tokio::time::timeout(Duration::from_secs(50), world.invoke(&platform)).await;
     assert!(killed.is_err());
     let kept = world.record().await.seams.next_index(&world.chunks.list("raw/").await.unwrap());
-    assert_eq!(kept, 9, "20 s are nine segments and a bit");
+    assert_eq!(kept, 12, "20 s are twelve segments and a bit");
     tokio::time::sleep(from + MINUTE - Duration::from_secs(50)).await;
     let _ = world.runner(&world.platform).sweep().await;
     assert_eq!(world.continuation.take().len(), 1);

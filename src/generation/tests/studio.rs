@@ -39,10 +39,10 @@ pub use standby::Standbys;
 use standby::Waiting;
 use warm::Warm;
 
-/// FFmpeg's own output: 5 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
+/// FFmpeg's own output: 4 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
 const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
-/// Segment length at 15 and 30 fps, samples.
-pub const SEGMENT: u64 = 102_400;
+/// Segment length at these rates, samples.
+pub const SEGMENT: u64 = 76_800;
 /// Samples in a millisecond, which is what the world's clock counts.
 const MS: u64 = 48;
 /// From a segment's end to its coming out of the encoder, milliseconds.
@@ -297,6 +297,14 @@ impl Player<'_> {
             let _ = stills.out.try_send(still);
             self.still_due = (*out * SEGMENT / stills.every + 1) * stills.every;
         }
+        // A recorder counts as the segment ends, before the encoder lets it out.
+        if self.warm.is_none() {
+            let ended = (*out + 1) * SEGMENT;
+            let frames = Quality { frames_delivered: (ended - self.first) / SEGMENT, ..Quality::default() };
+            let end = self.offset.wrapping_add_unsigned(ended).max(0).cast_unsigned();
+            self.measuring.note(end, frames, 0);
+            self.watcher.measured(&self.measuring);
+        }
         let since = Instant::now();
         outputs.send(EncoderOutput::Segment(next)).await;
         {
@@ -304,12 +312,6 @@ impl Player<'_> {
             *held_up = held_up.max(since.elapsed());
         }
         *out += 1;
-        if self.warm.is_none() {
-            let frames = Quality { frames_delivered: (*out * SEGMENT - self.first) / SEGMENT, ..Quality::default() };
-            let end = self.offset.wrapping_add_unsigned(*out * SEGMENT).max(0).cast_unsigned();
-            self.measuring.note(end, frames, 0);
-            self.watcher.measured(&self.measuring);
-        }
         self.mark();
     }
 

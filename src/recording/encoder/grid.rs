@@ -225,7 +225,7 @@ mod tests {
     use bytes::Bytes;
 
     fn frame(kind: TrackKind, time: u64) -> Frame {
-        let sync = kind == TrackKind::Audio || time.is_multiple_of(192_000);
+        let sync = kind == TrackKind::Audio || time.is_multiple_of(144_000);
         Frame { kind, time, sync, data: Bytes::from_static(b"frame") }
     }
 
@@ -243,10 +243,10 @@ mod tests {
         sound(&mut grid, 0..150);
         assert!(grid.next().unwrap().is_none(), "no picture yet");
         grid.push(frame(TrackKind::Video, 0)).unwrap();
-        grid.push(frame(TrackKind::Video, 192_000)).unwrap();
+        grid.push(frame(TrackKind::Video, 144_000)).unwrap();
         let segment = grid.next().unwrap().unwrap();
-        assert_eq!(segment.runs.iter().map(|r| r.samples.len()).collect::<Vec<_>>(), [1, 101]);
-        grid.push(frame(TrackKind::Video, 384_000)).unwrap();
+        assert_eq!(segment.runs.iter().map(|r| r.samples.len()).collect::<Vec<_>>(), [1, 76]);
+        grid.push(frame(TrackKind::Video, 288_000)).unwrap();
         assert!(grid.next().unwrap().is_none(), "sound has not come so far");
         sound(&mut grid, 150..202);
         assert_eq!(grid.next().unwrap().unwrap().index, 1);
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn the_end_may_lie_anywhere() {
         for (end, segments, last_sound) in
-            [(1600, 1, 576), (102_400, 1, 1024), (102_401, 2, 1), (204_799, 2, 1023), (0, 0, 0)]
+            [(1600, 1, 576), (76_800, 1, 1024), (76_801, 2, 1), (153_599, 2, 1023), (0, 0, 0)]
         {
             let mut grid = grid();
             sound(&mut grid, 0..203);
             grid.push(frame(TrackKind::Video, 0)).unwrap();
-            grid.push(frame(TrackKind::Video, 192_000)).unwrap();
+            grid.push(frame(TrackKind::Video, 144_000)).unwrap();
             let cut = grid.finish(end, Tail::Cut).unwrap();
             assert_eq!(cut.len(), segments, "{end}");
             assert_eq!(cut.iter().map(|s| s.samples).sum::<u64>(), end);
@@ -272,11 +272,11 @@ mod tests {
 
     #[test]
     fn whoever_goes_on_finds_whole_frames_of_sound() {
-        for (end, frames) in [(1600, 3), (102_400, 101), (204_799, 201)] {
+        for (end, frames) in [(1600, 3), (76_800, 76), (153_599, 151)] {
             let mut grid = grid();
             sound(&mut grid, 0..203);
             grid.push(frame(TrackKind::Video, 0)).unwrap();
-            grid.push(frame(TrackKind::Video, 192_000)).unwrap();
+            grid.push(frame(TrackKind::Video, 144_000)).unwrap();
             let cut = grid.finish(end, Tail::Whole).unwrap();
             assert_eq!(cut.iter().map(|s| s.samples).sum::<u64>(), end, "the picture ends where it ends");
             let lengths: Vec<_> = cut.iter().flat_map(|s| &s.runs[1].samples).map(|s| s.duration).collect();
@@ -290,7 +290,7 @@ mod tests {
         sound(&mut grid, 0..150);
         grid.push(frame(TrackKind::Video, 0)).unwrap();
         let cut = grid.finish(110_000, Tail::Cut).unwrap();
-        assert_eq!(cut.iter().map(|s| s.samples).collect::<Vec<_>>(), [102_400]);
+        assert_eq!(cut.iter().map(|s| s.samples).collect::<Vec<_>>(), [76_800]);
     }
 
     #[test]

@@ -189,8 +189,8 @@ fn rare_pictures_and_a_late_pipe_move_no_frame_to_another_segment() {
     let config = config(30, 0);
     let end = 3 * config.rate.segment();
     let closing = end - config.rate.slot();
-    let one_per_segment = vec![0, 102_400, 204_800, closing];
-    let one_per_second = vec![0, 48_000, 96_000, 102_400, 144_000, 192_000, 204_800, 240_000, 288_000, closing];
+    let one_per_segment = vec![0, 76_800, 153_600, closing];
+    let one_per_second = vec![0, 48_000, 76_800, 96_000, 144_000, 153_600, 192_000, closing];
     for slots in [one_per_segment, one_per_second] {
         for late in [Late::None, Late::Picture, Late::Sound] {
             let output = Run::start(&config, limits()).feed(&config, &slots, end, late).output(end);
@@ -201,8 +201,8 @@ fn rare_pictures_and_a_late_pipe_move_no_frame_to_another_segment() {
 
 #[test]
 fn an_encoder_that_starts_later_goes_on_on_the_same_grid() {
-    let config = config(30, 7 * 102_400);
-    let end = 8 * 102_400 + 1600;
+    let config = config(30, 7 * 76_800);
+    let end = 8 * 76_800 + 1600;
     let slots = every_slot(&config, end);
     let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
     check(&config, &slots, end, &output);
@@ -212,8 +212,8 @@ fn an_encoder_that_starts_later_goes_on_on_the_same_grid() {
 #[test]
 fn what_is_stored_plays_with_the_times_of_the_index() {
     let config = config(30, 0);
-    let end = 102_400 + 48_000;
-    let slots = [0, 1600, 60_800, 102_400, 104_000, end - 1600];
+    let end = 76_800 + 48_000;
+    let slots = [0, 1600, 60_800, 76_800, 78_400, end - 1600];
     let output = Run::start(&config, limits()).feed(&config, &slots, end, Late::None).output(end);
     let segments = output.segments.iter().map(|s| s.bytes.clone());
     let file: Vec<u8> = std::iter::once(output.init.clone()).chain(segments).flatten().collect();
@@ -309,7 +309,7 @@ fn a_killed_ffmpeg_leaves_what_it_had_written() {
     assert!(matches!(&ended, Err(EncoderError::Exited { status, .. }) if status.contains("SIGKILL")), "{ended:?}");
     assert!(segments.len() >= 2);
     let kept: u64 = segments.iter().map(|s| s.samples).sum();
-    assert!(kept > 2 * 102_400 - 1 && kept <= written + 1600 + AAC_FRAME, "{kept} of {written}");
+    assert!(kept > 2 * 76_800 - 1 && kept <= written + 1600 + AAC_FRAME, "{kept} of {written}");
     assert!(segments.iter().enumerate().all(|(n, s)| s.index == n as u64));
     run.encoder.finish(written, Tail::Cut);
 }
@@ -387,7 +387,7 @@ fn a_large_picture_is_read_as_it_was_given_and_given_back_when_it_has_been_read(
 
 #[test]
 fn pictures_off_the_grid_are_refused() {
-    let config = config(30, 102_400);
+    let config = config(30, 76_800);
     let mut run = Run::start(&config, limits());
     let mut pictures = run.pictures.take().unwrap();
     let good = picture(&config, 0);
@@ -395,13 +395,13 @@ fn pictures_off_the_grid_are_refused() {
         Ok(()) => None,
         Err(e) => Some((e.kind() == io::ErrorKind::InvalidInput, e.to_string())),
     };
-    assert!(refused(104_000, &good).unwrap().1.contains("outside 102400..=102400"), "the first is at the start");
-    assert!(refused(102_400, &good[1..]).unwrap().0, "wrong size");
-    assert_eq!(refused(102_400, &good), None);
-    for (slot, why) in [(102_400, "twice"), (102_401, "off"), (2 * 102_400 + 1600, "leaves a segment start out")] {
+    assert!(refused(78_400, &good).unwrap().1.contains("outside 76800..=76800"), "the first is at the start");
+    assert!(refused(76_800, &good[1..]).unwrap().0, "wrong size");
+    assert_eq!(refused(76_800, &good), None);
+    for (slot, why) in [(76_800, "twice"), (102_401, "off"), (2 * 76_800 + 1600, "leaves a segment start out")] {
         assert!(refused(slot, &good).unwrap().0, "{why}");
     }
-    assert_eq!(refused(2 * 102_400, &good), None);
+    assert_eq!(refused(2 * 76_800, &good), None);
     run.encoder.kill();
     assert!(!run.out.iter().any(|o| matches!(o, EncoderOutput::Ended(_))), "killing says nothing");
 }
