@@ -10,6 +10,8 @@
 mod globals;
 mod pacing;
 mod picture;
+mod planes;
+mod rect;
 mod server;
 mod shell;
 mod shm;
@@ -28,7 +30,8 @@ use wayland_server::ListeningSocket;
 use crate::recording::clock::MediaClock;
 use crate::task::spec::Size;
 use crate::task::timeline::{FrameRate, SAMPLE_RATE};
-pub use picture::{Copy as PictureCopy, is_plain};
+pub use picture::Copy as PictureCopy;
+pub use planes::is_plain;
 
 /// What the display shows and when.
 #[derive(Debug, Clone)]

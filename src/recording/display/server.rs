@@ -17,7 +17,9 @@ use wayland_server::protocol::{
 use wayland_server::{Display, ListeningSocket, Resource};
 
 use super::pacing::{Pacer, Placed};
-use super::picture::{Overlay, Picture, Rect};
+use super::picture::Picture;
+use super::planes::Overlay;
+use super::rect::Rect;
 use super::shm::Buffer;
 use super::surface::{Positioner, Role, Surface};
 use super::{Closed, Config, Control, Frame, Stats};

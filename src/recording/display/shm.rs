@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::picture::Pixels;
+use super::planes::Pixels;
 
 /// Largest pool that is mapped: eight frames of the largest picture, twice over.
 const MAX_POOL_BYTES: usize = 512 * 1024 * 1024;

@@ -4,7 +4,7 @@ use wayland_protocols::wp::presentation_time::server::wp_presentation_feedback::
 use wayland_protocols::xdg::shell::server::{xdg_popup::XdgPopup, xdg_surface::XdgSurface, xdg_toplevel::XdgToplevel};
 use wayland_server::protocol::{wl_buffer::WlBuffer, wl_callback::WlCallback, wl_surface::WlSurface};
 
-use super::picture::Overlay;
+use super::planes::Overlay;
 
 /// Callbacks and feedbacks that one surface may have outstanding; a client that asks for more is not answered.
 pub const MAX_OUTSTANDING: usize = 256;
