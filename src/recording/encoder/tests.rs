@@ -398,7 +398,7 @@ fn pictures_off_the_grid_are_refused() {
     assert!(refused(78_400, &good).unwrap().1.contains("outside 76800..=76800"), "the first is at the start");
     assert!(refused(76_800, &good[1..]).unwrap().0, "wrong size");
     assert_eq!(refused(76_800, &good), None);
-    for (slot, why) in [(76_800, "twice"), (102_401, "off"), (2 * 76_800 + 1600, "leaves a segment start out")] {
+    for (slot, why) in [(76_800, "twice"), (76_801, "off"), (2 * 76_800 + 1600, "leaves a segment start out")] {
         assert!(refused(slot, &good).unwrap().0, "{why}");
     }
     assert_eq!(refused(2 * 76_800, &good), None);
