@@ -157,6 +157,7 @@ impl Replay {
             recorded: 0,
             leave: None,
             measuring: Measuring::default(),
+            counted: 0,
         };
         let end = player.play(launch, page, commands, outputs, &parsed, &segments).await;
         player.admission.close();
@@ -210,6 +211,8 @@ struct Player<'a> {
     /// Position at which another recorder is to go on.
     leave: Option<u64>,
     measuring: Measuring,
+    /// Segments that it has counted, up to this index.
+    counted: u64,
 }
 
 impl Player<'_> {
@@ -247,13 +250,16 @@ impl Player<'_> {
         loop {
             // The end of the segment that is being recorded, and the encoder's time after it.
             let next = (out + 1) * SEGMENT;
-            let due = match self.open {
+            let ends = match self.open {
                 Some((since, from)) => {
-                    let out = since + next.saturating_sub(from).div_ceil(MS) + ENCODER_MS;
-                    Some(Instant::now() + Duration::from_millis(out.saturating_sub(self.clock.now())))
+                    let end = since + next.saturating_sub(from).div_ceil(MS);
+                    let (now, at) = (self.clock.now(), Instant::now());
+                    Some([end, end + ENCODER_MS].map(|t| at + Duration::from_millis(t.saturating_sub(now))))
                 }
-                None => (self.recorded >= next).then(Instant::now),
+                None => (self.recorded >= next).then(|| [Instant::now(); 2]),
             };
+            let due = ends.map(|[_, out]| out);
+            let ends = ends.map(|[end, _]| end).filter(|_| self.warm.is_none() && self.counted <= out);
             tokio::select! {
                 biased;
                 command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
@@ -270,6 +276,7 @@ impl Player<'_> {
                     }
                     self.come_up();
                 }
+                () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => self.count(out),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.put(&mut out, &mut outputs, parsed, segments).await;
                     kept += u64::from(self.warm.is_none());
@@ -297,14 +304,7 @@ impl Player<'_> {
             let _ = stills.out.try_send(still);
             self.still_due = (*out * SEGMENT / stills.every + 1) * stills.every;
         }
-        // A recorder counts as the segment ends, before the encoder lets it out.
-        if self.warm.is_none() {
-            let ended = (*out + 1) * SEGMENT;
-            let frames = Quality { frames_delivered: (ended - self.first) / SEGMENT, ..Quality::default() };
-            let end = self.offset.wrapping_add_unsigned(ended).max(0).cast_unsigned();
-            self.measuring.note(end, frames, 0);
-            self.watcher.measured(&self.measuring);
-        }
+        self.count(*out);
         let since = Instant::now();
         outputs.send(EncoderOutput::Segment(next)).await;
         {
@@ -313,6 +313,19 @@ impl Player<'_> {
         }
         *out += 1;
         self.mark();
+    }
+
+    /// A recorder counts as a segment ends, before the encoder lets it out.
+    fn count(&mut self, out: u64) {
+        if self.warm.is_some() || self.counted > out {
+            return;
+        }
+        self.counted = out + 1;
+        let ended = self.counted * SEGMENT;
+        let frames = Quality { frames_delivered: (ended - self.first) / SEGMENT, ..Quality::default() };
+        let end = self.offset.wrapping_add_unsigned(ended).max(0).cast_unsigned();
+        self.measuring.note(end, frames, 0);
+        self.watcher.measured(&self.measuring);
     }
 
     /// The encoder lets out what is whole; what is not is forgotten here.
