@@ -2,7 +2,7 @@
 //!
 //! Everything is counted in *samples* (48 kHz). A video slot is `48000 / fps` samples, an AAC frame 1024, and a
 //! segment a convenient span in which both end together: 76,800 samples (1.6 s), at 24 fps 128,000 (2.6667 s). What a
-//! crash loses is a segment and its way to the store; shorter ones would cost more keyframes and requests than they save.
+//! crash loses is a segment and its way to the store; shorter ones cost more keyframes and requests.
 //!
 //! Two scales of the same unit: *wall* (samples since the media clock's anchor, never stops) and *recorded* (position
 //! in the file). A [`Gate`] maps one to the other: spans of wall time are let through one after the other, so a pause

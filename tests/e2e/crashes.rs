@@ -3,6 +3,7 @@
 
 use crate::checks::{self, Missing};
 use crate::gateway::Gateway;
+use crate::hls::SEGMENT_SECONDS;
 use crate::judge::sync::median;
 use crate::judge::tools::tool;
 use crate::player::Player;
@@ -16,8 +17,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A segment.
-const LOST_SECONDS: f64 = 1.6;
 /// What is on its way through encoder and store at the moment of a kill, on a busy machine.
 const ON_ITS_WAY_SECONDS: f64 = 1.5;
 /// The clock in the pictures jumps by more at each restart: it takes 1.1 s at least to see that nobody renews the lease, and the
@@ -103,7 +102,7 @@ fn cost_little(kills: Vec<Kill>, seen: &[Missing]) {
         restart.push(between(kill.at_ms, gap.next_ms));
         start.push(between(kill.next_ms, gap.next_ms));
         assert!(
-            *lost.last().unwrap() < LOST_SECONDS + ON_ITS_WAY_SECONDS,
+            *lost.last().unwrap() < SEGMENT_SECONDS + ON_ITS_WAY_SECONDS,
             "{} s lost of {gap:?}",
             lost.last().unwrap()
         );

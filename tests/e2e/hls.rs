@@ -53,7 +53,7 @@ pub fn decoded(url: &str) -> Result<(u64, f64), String> {
 }
 
 /// A segment at 30 pictures a second.
-const SEGMENT_SECONDS: f64 = 76_800.0 / 48_000.0;
+pub const SEGMENT_SECONDS: f64 = 76_800.0 / 48_000.0;
 /// Behind the live end of the playlist: the promise.
 const LIVE_SEGMENTS: f64 = 3.0;
 
