@@ -3,7 +3,7 @@
 use crate::cloud::lambda::Lambda;
 use crate::cloud::process::tool;
 use crate::cloud::{KEY, REGION, SECRET};
-use crate::run::turn;
+use crate::turn::turn;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;

@@ -35,5 +35,6 @@ mod service;
 mod situations;
 mod soak;
 mod synth;
+mod turn;
 mod vod;
 mod watch;

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn flash_and_beep_of_the_videos_are_one() {
-        let _turn = crate::run::turn();
+        let _turn = crate::turn::turn();
         let dir = directory().unwrap();
         let videos = [("av25.mp4", 640, 60), ("av30.mp4", 640, 60), ("class.mp4", 320, 60), ("class30.mp4", 320, 60)];
         for (name, width, count) in videos {

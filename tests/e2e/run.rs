@@ -5,13 +5,14 @@ use crate::judge::Evidence;
 use crate::judge::tools::tool;
 use crate::media;
 use crate::server::Server;
+use crate::turn::{Turn, aside, share, turn};
 use crate::watch::Watch;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,43 +23,6 @@ const STEP: Duration = Duration::from_millis(8);
 /// What is left behind must be gone this soon after the end: the guard kills when it sees the pipe close, and a killed Chromium of a
 /// dozen processes takes a moment to be reaped.
 pub const GONE_WITHIN: Duration = Duration::from_secs(3);
-
-/// Recordings disturb each other on two cores, and so does judging: whoever judges how well it went, where the machine could
-/// have done better, has the machine alone; two others share it.
-const SHARES: usize = 2;
-
-/// A part of the machine, given back when dropped.
-pub struct Turn(usize);
-
-static FREE: Mutex<usize> = Mutex::new(SHARES);
-static GIVEN_BACK: Condvar = Condvar::new();
-
-impl Turn {
-    fn of(shares: usize) -> Self {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = GIVEN_BACK.wait_while(free, |free| *free < shares).unwrap_or_else(PoisonError::into_inner);
-        *free -= shares;
-        Self(shares)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
-        GIVEN_BACK.notify_all();
-    }
-}
-
-/// All of the machine.
-pub fn turn() -> Turn {
-    Turn::of(SHARES)
-}
-
-/// The turn of tests that wait far more than they record: one of them beside the one whose turn it is.
-fn aside() -> MutexGuard<'static, ()> {
-    static ASIDE: Mutex<()> = Mutex::new(());
-    ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Everything a test needs: its turn, a server, directories that vanish.
 pub struct Stage {
@@ -78,7 +42,7 @@ impl Stage {
 
     /// For a test that asks for the same of a busy machine as of an idle one: another such recording may run beside it.
     pub fn shared() -> Self {
-        Self::with(Some(Turn::of(1)), None)
+        Self::with(Some(share()), None)
     }
 
     /// For a test that waits for minutes and judges no picture by the clock: others go on meanwhile.

@@ -132,7 +132,7 @@ impl Film {
     }
 
     fn judged(&self) -> Evidence {
-        let _turn = crate::run::turn();
+        let _turn = crate::turn::turn();
         let dir = tempfile::tempdir().unwrap();
         Evidence::of(&self.make(dir.path()).unwrap()).unwrap()
     }
@@ -226,7 +226,7 @@ fn the_container_is_told_apart() {
 #[test]
 fn a_damaged_file_is_not_clean() {
     use crate::judge::probe::complaints;
-    let _turn = crate::run::turn();
+    let _turn = crate::turn::turn();
     let dir = tempfile::tempdir().unwrap();
     let path = Film { seconds: 2.0, ..Film::default() }.make(dir.path()).unwrap();
     assert_eq!(complaints(&path).unwrap(), "");

@@ -2,6 +2,7 @@
 //! (media writer, admission, stores, assembly) is the real thing; as a successor it goes by the same arithmetic as the real
 //! recorder (`task::course`), on a gate of whole segments.
 
+mod reel;
 mod standby;
 mod warm;
 
@@ -27,36 +28,25 @@ use crate::recording::capture::{CaptureCounts, CaptureEnd};
 use crate::recording::display::Counts;
 use crate::recording::encoder::EncoderOutput;
 use crate::recording::stills::{Still, Stills};
-use crate::task::boxes::Boxes;
 use crate::task::course::Anchor;
 use crate::task::init::Init;
 use crate::task::measuring::Measuring;
 use crate::task::quality::Quality;
-use crate::task::spec::{RecordingSpec, Size};
+use crate::task::spec::RecordingSpec;
 
 use super::hours::padded;
+use reel::stored;
+pub use reel::{SIZE, shown};
 pub use standby::Standbys;
 use standby::Waiting;
 use warm::Warm;
 
-/// FFmpeg's own output: 4 s of 64×64 at 15 fps, keyframes on the grid, silence in AAC.
-const TINY: &[u8] = include_bytes!("../../../tests/fixtures/tiny.fmp4");
 /// Segment length at these rates, samples.
 pub const SEGMENT: u64 = 76_800;
 /// Samples in a millisecond, which is what the world's clock counts.
 const MS: u64 = 48;
 /// From a segment's end to its coming out of the encoder, milliseconds.
 const ENCODER_MS: u64 = 300;
-/// Size of the pictures.
-pub const SIZE: Size = Size { width: 64, height: 64 };
-
-/// What a generation's recorder shows from its own segment `own` on.
-pub fn shown(generation: u32, own: u64) -> Vec<u8> {
-    let mut i420 = [vec![40; 4096], vec![100 + generation as u8; 1024], vec![128; 1024]].concat();
-    i420[(own % 56) as usize * 64..][..8 * 64].fill(200);
-    i420
-}
-
 /// How a page comes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
@@ -87,15 +77,6 @@ pub struct Replay {
     pub launch: Duration,
     /// Recorders that stood by.
     pub standbys: Arc<Standbys>,
-}
-
-/// Init segment, first segment (with the encoder's priming), and one that may follow any number of times.
-fn stored() -> (Bytes, Init, [Bytes; 2]) {
-    let starts: Vec<usize> =
-        Boxes::new(TINY).map(Result::unwrap).filter(|b| matches!(&b.kind.0, b"moof" | b"mfra")).map(|b| b.at).collect();
-    let init = Init::read(&TINY[..starts[0]]).unwrap();
-    let segment = |n: usize| Bytes::from_static(&TINY[starts[n]..starts[n + 1]]);
-    (Bytes::from_static(&TINY[..starts[0]]), init, [segment(0), segment(1)])
 }
 
 #[async_trait]
