@@ -43,6 +43,8 @@ const FLAGS: &[&str] = &[
     // --- no traffic and no disk of its own
     "--disable-background-networking",
     "--disable-component-update",
+    // What some part of it wants at once is asked for all the same (156 does, 148 did not). Port 1 is one that Chromium never goes to.
+    "--component-updater=url-source=http://127.0.0.1:1",
     "--disable-sync",
     "--disable-default-apps",
     "--disable-extensions",
@@ -50,7 +52,7 @@ const FLAGS: &[&str] = &[
     "--disable-field-trial-config", // the same features everywhere
     "--disable-breakpad",           // no crash uploads
     "--metrics-recording-only",
-    // Accounts and push messages cannot be turned off any more; port 1 is one that Chromium never goes to.
+    // Accounts and push messages cannot be turned off any more.
     "--gaia-url=http://127.0.0.1:1",
     "--gcm-checkin-url=http://127.0.0.1:1",
     "--password-store=basic",     // no key ring, no D-Bus
