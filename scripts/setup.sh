@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [test] [deploy] [fuzz] [bench]
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [ffmpeg] [test] [deploy] [fuzz] [bench]
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
+#   ffmpeg  only these two of it
 #   test    servers that speak S3's and Lambda's protocols, SAM with Lambda's own emulator, a library that verifies
 #           callbacks, and a player of playlists, into .tools/: what the tests hold panorec against; bubblewrap, and the
 #           layers that it jails with the function
@@ -109,6 +110,10 @@ want_run() {
     for package in fonts-liberation fonts-dejavu-core fonts-noto-color-emoji fonts-wqy-microhei ca-certificates; do
         need_package "$package"
     done
+    want_ffmpeg
+}
+
+want_ffmpeg() {
     if ! ffmpeg_is_current; then need_pip; fi
 }
 
@@ -388,15 +393,15 @@ main() {
     fi
     for word in "${words[@]}"; do
         case $word in
-            build | run | test | deploy | fuzz | bench) "want_$word" ;;
-            *) die "unknown word '$word'" "words are: build, run, test, deploy, fuzz, bench" ;;
+            build | run | ffmpeg | test | deploy | fuzz | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, ffmpeg, test, deploy, fuzz, bench" ;;
         esac
     done
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
     for word in "${words[@]}"; do
         case $word in
             build) check_rust ;;
-            run) ffmpeg_is_current || install_ffmpeg ;;
+            run | ffmpeg) ffmpeg_is_current || install_ffmpeg ;;
             test)
                 s3_is_current || install_s3
                 lambda_is_current || install_lambda
