@@ -121,6 +121,10 @@ deploy: ## build function and layers and deploy template.yaml; ARGS="--guided" a
 	layers/check-size.sh .aws-sam/build/RecorderFunction/bootstrap .aws-sam/build/ChromiumLayer .aws-sam/build/FfmpegLayer
 	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(or $(ARGS),--parameter-overrides Architecture=$(ARCHITECTURE))
 
+.PHONY: image
+image: ## build the container image and record with it, by docker, podman or buildah; ENGINE=podman, IMAGE=NAME, ARGS="--platform ..."
+	@scripts/image.sh
+
 # What `sam build` calls; not for people.
 .PHONY: build-RecorderFunction
 build-RecorderFunction:
