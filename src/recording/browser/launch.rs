@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::error::BrowserError;
 use super::{BrowserConfig, Sandbox, Tier, flags};
 use crate::recording::priority::NICE;
-use crate::recording::process::{Child, Command, Guard};
+use crate::recording::process::{Child, Command, Guard, adopt_orphans};
 
 /// From exec to DevTools: half a second warm, two and a half from cold files, and a busy machine on top.
 const LAUNCH_BOUND: Duration = Duration::from_secs(25);
@@ -76,6 +76,8 @@ async fn start(
     sandboxed: bool,
     guard: &Arc<Guard>,
 ) -> Result<Launched, BrowserError> {
+    // A zygote's children outlive it by a moment, and the zygote the browser.
+    adopt_orphans();
     let line = flags::command_line(config, tier, proxy, sandboxed);
     let mut command = Command::new(&config.chromium, "chromium").args(line).priority(NICE);
     for (key, value) in flags::environment(config) {

@@ -4,9 +4,11 @@
 //! Ctrl-C nor our secrets reach it. A normal end goes through [`Child::end`]; `Drop` is the last defence inside the
 //! process. For an end that leaves no time for either (SIGKILL, out of memory) there is the [`Guard`]: a second
 //! process of our own binary that waits for our end of a pipe to close and then kills what is still registered.
-//! It needs no prctl, which Lambda refuses.
+//! It needs no prctl, which Lambda refuses. Where that is permitted, what a child leaves behind comes to us and not to
+//! process 1, which in a container may be a program that never collects it.
 
 mod guard;
+mod orphans;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -19,9 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
 pub use guard::{GUARD_VERB, Guard, run_guard};
+pub use orphans::adopt as adopt_orphans;
 
 /// Bytes of stderr that an error message quotes at most: enough for FFmpeg's and Chromium's last words.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
@@ -29,6 +33,9 @@ const STDERR_TAIL_BYTES: usize = 8 * 1024;
 const WAIT_STEP: Duration = Duration::from_millis(4);
 /// How long the last words of a child that has ended may take through their pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How long the members of a group that has been killed may take to die.
+const DYING: Duration = Duration::from_millis(500);
 
 /// From this size on, what is freed goes back to the system at once: a picture of 1280x720 has 1.4 MB, and 16 of them are on
 /// their way to the encoder.
@@ -275,9 +282,25 @@ impl Child {
             self.reaped = self.inner.wait().ok();
             self.sign_off();
         }
+        self.collect_orphans();
         if let Some(drain) = self.drain.take() {
             let _ = drain.join();
         }
+    }
+
+    /// Takes the status of those of its group that have become ours, and of whoever else it has left behind. The leader's has
+    /// been taken: its number may be another's, but not another group's as long as this one has members.
+    fn collect_orphans(&self) {
+        let Some(group) = Pid::from_raw(self.id() as i32).filter(|_| self.reaped.is_some()) else { return };
+        let deadline = Instant::now() + DYING;
+        loop {
+            match waitpgid(group, WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) if Instant::now() < deadline => thread::sleep(WAIT_STEP),
+                _ => break, // none is left, or one that nobody can kill
+            }
+        }
+        orphans::collect();
     }
 
     fn sign_off(&self) {
@@ -343,6 +366,24 @@ mod tests {
         let exit = child.end(Duration::from_millis(50));
         assert!(exit.killed);
         eventually("the grandchild's end", || !alive(grandchild));
+    }
+
+    #[test]
+    fn what_a_child_leaves_behind_is_collected_with_it() {
+        orphans::adopt();
+        assert!(rustix::process::child_subreaper().unwrap().is_some());
+        // One that the child ends without, one that has lost its parent before, and one that has ended in a session of its own.
+        let script = "(sleep 300 & echo $!); sleep 300 & echo $!; (setsid sh -c '(exit 0 & echo $!)'); wait";
+        let mut child =
+            shell(script).env("PATH", "/usr/bin:/bin").stdout(Stdio::piped()).spawn(&Guard::disabled()).unwrap();
+        let mut lines = io::BufReader::new(child.take_stdout().unwrap()).lines();
+        let left: Vec<u32> = lines.by_ref().take(3).map(|line| line.unwrap().parse().unwrap()).collect();
+        eventually("the end of the third", || !alive(left[2]));
+        child.end(Duration::ZERO);
+        for pid in left {
+            // A zombie would be there for as long as we are.
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is not collected");
+        }
     }
 
     #[test]
