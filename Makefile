@@ -11,7 +11,7 @@ export PANOREC_FFPROBE ?= $(CURDIR)/.tools/ffprobe
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
 .PHONY: setup
 setup: ## install what is missing: linker, Chromium, fonts, a static FFmpeg
@@ -26,7 +26,9 @@ dist: setup ## build target/dist/panorec, the smallest and fastest, in minutes
 	$(CARGO) build --profile dist --locked --bin panorec
 
 # As `sam build` makes them. ARCH=arm64 works on any machine: nothing of them is run.
-ARCH ?= $(shell dpkg --print-architecture)
+HERE = $(shell dpkg --print-architecture)
+ARCH ?= $(HERE)
+FUNCTION = $(if $(filter $(HERE),$(ARCH)),target/dist/panorec target/release/panorec,.tools/$(ARCH)/function/bootstrap)
 .PHONY: layers
 layers: ## build the layers of a function into .tools/layers/release-ARCH and check their size with it
 	rm -rf .tools/layers/release-$(ARCH)
@@ -34,7 +36,14 @@ layers: ## build the layers of a function into .tools/layers/release-ARCH and ch
 		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/chromium-$(ARCH)
 	$(MAKE) -s -C layers/ffmpeg build-FfmpegLayer ARCH=$(ARCH) \
 		ARTIFACTS_DIR=$(CURDIR)/.tools/layers/release-$(ARCH) WORK=$(CURDIR)/.tools/layers/ffmpeg-$(ARCH)
-	layers/check-size.sh .tools/layers/release-$(ARCH) $(wildcard target/dist/panorec target/release/panorec)
+	layers/check-size.sh .tools/layers/release-$(ARCH) $(wildcard $(FUNCTION))
+
+# Needs nothing of rustup: the library for arm64 is Debian's.
+.PHONY: arm64
+arm64: ## on x86_64: build function and layers for arm64, check their size and have the function answer, under emulation
+	@scripts/setup.sh build arm64
+	@scripts/build-arm64.sh
+	@$(MAKE) --no-print-directory layers ARCH=arm64
 
 # SECONDS is special to bash (it counts), so it travels under another name.
 .PHONY: record

@@ -16,7 +16,7 @@ for path in "$@"; do
     sum=$((sum + bytes))
 done
 printf 'size: %12d of %d\n' "$sum" "$LIMIT" >&2
-if [[ -z $function ]]; then echo "size: the function itself is not built yet; make dist" >&2; fi
+if [[ -z $function ]]; then echo "size: the function itself is not built yet; make dist, or make arm64" >&2; fi
 if ((sum > LIMIT)); then
     echo "size: error: $((sum - LIMIT)) bytes too many; take something out of layers/chromium/tree.py" >&2
     exit 1

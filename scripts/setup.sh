@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [build] [run] [ffmpeg] [test] [deploy] [fuzz] [bench]
+# Installs what panorec needs and this machine lacks. Usage: scripts/setup.sh [WORD...], words being:
 #
 #   build   C linker for cargo, make, rustfmt and clippy
 #   run     Chromium, fonts (Latin, CJK, emoji), CA certificates; a static FFmpeg and ffprobe into .tools/
@@ -8,6 +8,7 @@
 #           callbacks, and a player of playlists, into .tools/: what the tests hold panorec against; bubblewrap, and the
 #           layers that it jails with the function
 #   deploy  SAM into .tools/
+#   arm64   bubblewrap and zstd: what `make arm64` calls
 #   fuzz    a C++ compiler for LLVM's fuzzer, and cargo-fuzz into .tools/
 #   bench   Xvfb, PulseAudio and Debian's ffmpeg: only the recipe that `make bench` compares with needs them
 #
@@ -128,6 +129,12 @@ want_test() {
 
 want_deploy() {
     if ! sam_is_current; then need_pip; fi
+}
+
+want_arm64() {
+    need_command bwrap bubblewrap
+    need_command zstd zstd
+    need_pip
 }
 
 want_fuzz() {
@@ -393,8 +400,8 @@ main() {
     fi
     for word in "${words[@]}"; do
         case $word in
-            build | run | ffmpeg | test | deploy | fuzz | bench) "want_$word" ;;
-            *) die "unknown word '$word'" "words are: build, run, ffmpeg, test, deploy, fuzz, bench" ;;
+            build | run | ffmpeg | test | deploy | arm64 | fuzz | bench) "want_$word" ;;
+            *) die "unknown word '$word'" "words are: build, run, ffmpeg, test, deploy, arm64, fuzz, bench" ;;
         esac
     done
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
