@@ -13,7 +13,8 @@ if [[ ! -d $work/root || ! -d $work/tools ]]; then
 fi
 mkdir -p "$work/home"
 exec bwrap --unshare-net --unshare-pid --die-with-parent --clearenv \
-    --ro-bind "$work/root" / --dev /dev --proc /proc --tmpfs /tmp \
+    --ro-bind "$work/root/usr" /usr --symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64 \
+    --dev /dev --proc /proc --tmpfs /tmp \
     --bind "$here" "$here" --bind "$cargo_home" "$cargo_home" --chdir "$here" \
     --setenv PATH "$work/tools/bin:$work/tools/ziglang:/usr/bin" --setenv HOME "$work/home" \
     --setenv CARGO_HOME "$cargo_home" --setenv CARGO_NET_OFFLINE true cargo "$@"

@@ -33,7 +33,8 @@ mirror() {
 # apt-get in a root of its own, as for the layers (layers/chromium/fetch.sh): no privilege, nothing of the system is touched.
 apt() {
     apt-get -q -y -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 \
-        -o APT::Install-Recommends=false -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 \
+        -o APT::Install-Recommends=false -o APT::Sandbox::User=root -o Acquire::Retries=3 \
+        -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
         -o Dir::State="$WORK/apt/state" -o Dir::State::status="$WORK/apt/status" -o Dir::Cache="$WORK/apt/cache" \
         -o Dir::Etc::sourcelist="$WORK/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null "$@" </dev/null >"$WORK/apt.log" 2>&1
 }
@@ -64,8 +65,9 @@ make_tools() {
     "$python" -m pip --version >/dev/null 2>&1 || python=/usr/bin/python3
     say "fetching cargo-lambda"
     rm -rf "$TOOLS" "$TOOLS.new"
-    PIP_REQUIRE_VIRTUALENV=0 "$python" -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
-        --only-binary=:all: --require-hashes --no-compile --target "$TOOLS.new" -r "$REQUIREMENTS" >&2 </dev/null ||
+    PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --no-input \
+        --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes --no-compile \
+        --target "$TOOLS.new" -r "$REQUIREMENTS" >&2 </dev/null ||
         die "pip could not fetch cargo-lambda" "what pip said stands above; the hashes are in $REQUIREMENTS"
     cp "$REQUIREMENTS" "$TOOLS.new/requirements"
     mv "$TOOLS.new" "$TOOLS"
