@@ -80,10 +80,11 @@ build() {
     (($(od -An -j18 -N2 -tu2 "$FUNCTION") == 183)) || die "${FUNCTION#"$HERE/"} is not for arm64"
 }
 
-# The function's answer to an event, by QEMU, with the C library of that root.
+# The function's answer to an event, by QEMU, with the C library of that root. It wants programs for recording, and runs none.
 answers() { # event, what must be in the answer
     local answer
-    answer=$("$ROOT/usr/bin/qemu-aarch64" -L "$ROOT" "$FUNCTION" invoke "events/$1" --data "$data") ||
+    answer=$(PANOREC_CHROMIUM=/bin/false PANOREC_FFMPEG=/bin/false \
+        "$ROOT/usr/bin/qemu-aarch64" -L "$ROOT" "$FUNCTION" invoke "events/$1" --data "$data") ||
         die "the function did not answer events/$1 under emulation"
     [[ $answer == *"$2"* ]] || die "the function answered events/$1 by $answer" "and $2 is not in that"
     say "events/$1: $answer"
