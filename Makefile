@@ -123,12 +123,15 @@ profile: setup ## split panorec's CPU by process and thread; ARGS="--pages anima
 # Parameters of the template go into ARGS="--guided" or ARGS="--parameter-overrides Endpoint=function-url ...".
 ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
 export ARCHITECTURE
+# Whatever else is given: the function must be said to be what it was built for.
+OVERRIDE = --parameter-overrides
+BUILT_FOR = $(OVERRIDE) Architecture=$(ARCHITECTURE)
 .PHONY: deploy
 deploy: ## build function and layers and deploy template.yaml; ARGS="--guided" asks, ARCHITECTURE=arm64 needs cargo-lambda
 	@scripts/setup.sh build deploy
 	SAM_CLI_TELEMETRY=0 .tools/sam/run build --parameter-overrides Architecture=$(ARCHITECTURE)
 	layers/check-size.sh .aws-sam/build/RecorderFunction/bootstrap .aws-sam/build/ChromiumLayer .aws-sam/build/FfmpegLayer
-	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(or $(ARGS),--parameter-overrides Architecture=$(ARCHITECTURE))
+	SAM_CLI_TELEMETRY=0 .tools/sam/run deploy $(if $(findstring $(OVERRIDE),$(ARGS)),$(subst $(OVERRIDE),$(BUILT_FOR),$(ARGS)),$(ARGS) $(BUILT_FOR))
 
 .PHONY: image
 image: ## build the container image and record with it, by docker, podman or buildah; ENGINE=podman, IMAGE=NAME, ARGS="--platform ..."
