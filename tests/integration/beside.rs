@@ -1,7 +1,6 @@
 //! `scripts/beside.sh`: set-up and a build at once, neither of which outlives the other's failure.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -14,9 +13,12 @@ const LONG: &str = "sleep 300";
 fn beside(dir: &Path, setup: &str, command: &str) -> Output {
     let scripts = dir.join("scripts");
     fs::create_dir(&scripts).unwrap();
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/beside.sh"), scripts.join("beside.sh")).unwrap();
-    fs::write(scripts.join("setup.sh"), format!("#!/usr/bin/env bash\n{setup}\n")).unwrap();
-    fs::set_permissions(scripts.join("setup.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes them: a file that this one has open would be so in whatever another test starts meanwhile, for a
+    // moment, and nobody may execute it then.
+    let write = r#"cp "$0" beside.sh && printf '#!/usr/bin/env bash\n%s\n' "$1" >setup.sh && chmod 755 setup.sh"#;
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/beside.sh");
+    let written = Command::new("bash").current_dir(&scripts).args(["-c", write]).arg(original).arg(setup).status();
+    assert!(written.unwrap().success());
     Command::new(scripts.join("beside.sh")).args(["run test", "bash", "-c", command]).output().unwrap()
 }
 
