@@ -141,9 +141,18 @@ impl Player {
             if so(&look) {
                 return look;
             }
-            assert!(since.elapsed() < PATIENCE, "never {what}: {look:?}, {}", look.state);
+            if since.elapsed() > PATIENCE {
+                panic!("never {what}: {look:?}, {}; the playlist now ends with: {}", look.state, self.list_end());
+            }
             thread::sleep(STEP);
         }
+    }
+
+    /// The last lines of the playlist that it plays, as the server has them now.
+    fn list_end(&mut self) -> Value {
+        self.run(
+            "hls ? fetch(hls.url, {cache: 'no-store'}).then(r => r.text()).then(t => t.slice(-300)).catch(String) : null",
+        )
     }
 
     /// Opens a file in `<video>` and seeks to places all over it, each of which has to show its picture.

@@ -29,12 +29,18 @@ pub(super) async fn recording(
     let (root, wanted) = (root.to_path_buf(), root.join(key));
     let found = tokio::task::spawn_blocking(move || file(&root, &wanted)).await;
     let Ok(Some(file)) = found else { return answer::failure(StatusCode::NOT_FOUND) };
-    let (head, _) = request.into_parts();
-    let (kind, cache) = (media_type(&file), cache_control(&file));
+    let (mut head, _) = request.into_parts();
+    let (kind, cache, changing) = (media_type(&file), cache_control(&file), changes(&file));
+    if changing {
+        head.headers.remove(header::IF_MODIFIED_SINCE);
+    }
     match ServeFile::new(file).try_call(Request::from_parts(head, Empty::<Bytes>::new())).await {
         Ok(response) => {
             let mut response = response.map(BodyExt::boxed_unsync);
             let headers = response.headers_mut();
+            if changing {
+                headers.remove(header::LAST_MODIFIED);
+            }
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
             if let Some(kind) = kind {
@@ -64,6 +70,12 @@ fn media_type(file: &Path) -> Option<&'static str> {
 /// Segments never change; everything else may.
 fn cache_control(file: &Path) -> &'static str {
     if file.extension().is_some_and(|e| e == "m4s") { "public, max-age=31536000, immutable" } else { "no-cache" }
+}
+
+/// Whether it is written again and again while a recording grows. The time of a change tells whole seconds (RFC 9110, 8.8.2.2): a
+/// playlist that got its last segment and its end in one second would be "not modified" for ever to who asked between the two.
+fn changes(file: &Path) -> bool {
+    !file.extension().is_some_and(|e| e == "m4s" || e == "mp4")
 }
 
 /// A path without its percent signs; `None` if that is no text.

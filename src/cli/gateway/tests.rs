@@ -136,6 +136,25 @@ async fn recordings_are_served_whole_and_by_range() {
 }
 
 #[tokio::test]
+async fn what_grows_is_never_said_to_be_what_it_was_in_the_same_second() {
+    let rig = usual().await;
+    // Until the end of all days: of no file it can be said that it is newer.
+    let since = "If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT\r\n";
+    rig.keep("t/live.m3u8", b"growing");
+    let seen = rig.get("/recordings/t/live.m3u8").await;
+    assert_eq!((seen.status, seen.headers.get("last-modified")), (200, None));
+    rig.keep("t/live.m3u8", b"ended");
+    let again = rig.send("GET /recordings/t/live.m3u8", since, b"").await;
+    assert_eq!((again.status, &again.body[..]), (200, &b"ended"[..]));
+    rig.keep("t/x.mp4", b"x");
+    assert_eq!(
+        rig.send("GET /recordings/t/x.mp4", since, b"").await.status,
+        304,
+        "a file that is whole stays what it is"
+    );
+}
+
+#[tokio::test]
 async fn nothing_but_recordings_by_their_keys_is_served() {
     let rig = usual().await;
     rig.keep("t/x.mp4", b"x");
