@@ -267,7 +267,7 @@ impl Client {
         };
         let at = stream.positions();
         let reply = PlaybackLatency {
-            sink_usec: 0,
+            sink_usec: stream.lead().as_micros() as u64,
             source_usec: 0,
             playing: stream.is_playing(),
             local_time,

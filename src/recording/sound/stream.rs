@@ -8,6 +8,7 @@ use super::cushion::Cushion;
 use super::format::Format;
 use pulseaudio::protocol::stream::BufferAttr;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Frames accepted beyond the target: Chromium answers with whole buffers, and after a flush with what it still owes.
 const OVERSHOOT: usize = 24_000;
@@ -99,6 +100,11 @@ impl Stream {
     /// Whether the stream is heard.
     pub(super) fn is_playing(&self) -> bool {
         !self.corked && self.phase == Phase::Playing
+    }
+
+    /// Latency that the client is told beyond what is queued.
+    pub(super) fn lead(&self) -> Duration {
+        self.cushion.lead
     }
 
     /// Positions for a latency reply.

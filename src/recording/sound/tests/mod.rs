@@ -216,6 +216,10 @@ fn the_latency_reply_says_exactly_what_was_played() {
     let dry: PlaybackLatency = peer.call(&latency).unwrap();
     assert!(!dry.playing);
     assert_eq!(dry.read_offset, dry.write_offset);
+    let media = peer.open(STEREO, 3072, 512, false).channel;
+    let media: PlaybackLatency =
+        peer.call(&Command::GetPlaybackLatency(LatencyParams { channel: media, now })).unwrap();
+    assert_eq!(media.sink_usec, 5_000, "whose pictures Chromium sets early");
     let onset = rig.finish().onset();
     let read = playing.read_offset as u64 / 8;
     assert!((earliest - onset..=latest - onset).contains(&read), "{read}");
