@@ -25,6 +25,7 @@ mod judge;
 mod media;
 mod ordinary;
 mod outage;
+mod outcome;
 mod pictures;
 mod player;
 mod relay;
