@@ -223,7 +223,12 @@ impl Publisher {
     }
 
     /// Publishes everything up to a segment.
-    async fn publish(&mut self, last: u64, mut fresh: Option<Fresh>) -> Result<(), PublishError> {
+    async fn publish(&mut self, last: u64, fresh: Option<Fresh>) -> Result<(), PublishError> {
+        if self.catch_up(last, fresh).await? { self.write().await } else { Ok(()) }
+    }
+
+    /// Stores everything up to a segment for players. Whether the playlist has got what it was not yet written with.
+    async fn catch_up(&mut self, last: u64, mut fresh: Option<Fresh>) -> Result<bool, PublishError> {
         if self.open.is_none() {
             self.find().await?;
         }
@@ -232,18 +237,21 @@ impl Publisher {
         if fresh.as_ref().is_some_and(|fresh| holder != Some(fresh.generation)) {
             return Err(PublishError::Lost);
         }
+        let mut grown = false;
         loop {
             let next = self.open.as_ref().map_or(0, |o| o.list.entries.len() as u64);
             if next > last {
-                return Ok(());
+                return Ok(grown);
             }
             let bytes = if next == last { fresh.take().map(|fresh| fresh.bytes) } else { None };
             if !self.add(bytes).await? {
-                return Ok(());
+                return Ok(grown);
             }
-            // What is caught up with is shown in steps, and what is new at once.
-            if next == last || next % 16 == 15 {
+            grown = true;
+            // What is much is shown in steps; the last segment never, as it may have to come with the end.
+            if next < last && next % 16 == 15 {
                 self.write().await?;
+                grown = false;
             }
         }
     }
@@ -349,7 +357,8 @@ impl Publisher {
     async fn end(&mut self, keys: &[String]) -> Result<Option<Published>, PublishError> {
         let segments = self.record.seams.next_index(keys);
         if let Some(last) = segments.checked_sub(1) {
-            self.publish(last, None).await?;
+            // The last one is shown together with the end: see `add`.
+            self.catch_up(last, None).await?;
         }
         if self.open.as_ref().is_none_or(|o| o.list.entries.is_empty()) {
             return Ok(None);

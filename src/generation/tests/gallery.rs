@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::guarded::Guarded;
 use super::studio::{SEGMENT, SIZE, shown};
 use super::town::{Fate, Past, Town, WELL};
 use super::world::World;
 use crate::delivery::pictures::{Index, jpeg};
 use crate::generation::preview;
-use crate::platform::{Place, Platform, PublicObject, PublicStore, StoreError, StoreErrorKind};
+use crate::platform::{Platform, PublicObject, StoreError, StoreErrorKind};
 use crate::task::order::Order;
 use crate::task::output::{Muxer, Pictures};
 use crate::task::status::Status;
@@ -125,44 +125,17 @@ async fn pictures_go_on_through_hand_overs_and_a_crash_and_the_poster_stays() {
 }
 
 /// Lets nothing through that is a picture.
-struct NoPictures(Arc<dyn PublicStore>);
-
-fn refused(key: &str) -> Result<(), StoreError> {
+fn no_pictures(key: &str, _: Option<&PublicObject>) -> Result<(), StoreError> {
     let source = std::io::Error::other("no room");
-    let error = |key: &str| StoreError { op: "put", key: key.into(), kind: StoreErrorKind::Refused, source };
-    if key.contains("/pictures-") { Err(error(key)) } else { Ok(()) }
-}
-
-#[async_trait]
-impl PublicStore for NoPictures {
-    async fn put(&self, place: &Place, key: &str, object: PublicObject) -> Result<(), StoreError> {
-        refused(key)?;
-        self.0.put(place, key, object).await
-    }
-    async fn replace(
-        &self,
-        place: &Place,
-        key: &str,
-        object: PublicObject,
-        seen: Option<&str>,
-    ) -> Result<Option<String>, StoreError> {
-        refused(key)?;
-        self.0.replace(place, key, object, seen).await
-    }
-    async fn read(&self, place: &Place, key: &str) -> Result<Option<(Bytes, String)>, StoreError> {
-        refused(key)?;
-        self.0.read(place, key).await
-    }
-    async fn link(&self, place: &Place, key: &str, lifetime: Duration) -> Result<String, StoreError> {
-        self.0.link(place, key, lifetime).await
-    }
+    let error = || StoreError { op: "put", key: key.into(), kind: StoreErrorKind::Refused, source };
+    if key.contains("/pictures-") { Err(error()) } else { Ok(()) }
 }
 
 #[tokio::test(start_paused = true)]
 async fn pictures_that_cannot_be_stored_fail_no_recording() {
     let world = World::of(60);
     world.task(order(Some(2))).await;
-    let public = Arc::new(NoPictures(Arc::clone(&world.platform.public)));
+    let public = Arc::new(Guarded { port: Arc::clone(&world.platform.public), guard: no_pictures });
     let platform = Platform { public, ..world.platform.clone() };
     assert_eq!(world.invoke(&platform).await.unwrap()["Status"], "finished");
     let result = world.record().await.result;

@@ -1,10 +1,12 @@
 //! HLS through hand-overs, crashes and failures: one playlist, in which nothing is missing or twice.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::guarded::Guarded;
 use super::studio::SEGMENT;
 use super::town::{Fate, Town, WELL};
 use super::world::{TASK, World};
@@ -13,7 +15,7 @@ use crate::delivery::hls::{KeyTag, Playlist};
 use crate::generation::change;
 use crate::generation::publish::Publisher;
 use crate::generation::tasks::place;
-use crate::platform::ChunkStore;
+use crate::platform::{ChunkStore, Platform, PublicObject};
 use crate::task::boxes::Boxes;
 use crate::task::fragment::read_fragment;
 use crate::task::order::Order;
@@ -122,7 +124,7 @@ async fn both_are_made_of_one_encoding_and_a_pause_shows_in_the_time_of_day_only
 async fn a_playlist_goes_on_through_hand_overs_and_a_crash() {
     for killed in [None, Some(1)] {
         let town = Town::with(Duration::from_secs(60), &[], order(Muxer::Both, false)).await;
-        let world = std::sync::Arc::clone(&town.world);
+        let world = Arc::clone(&town.world);
         let caller = async {
             tokio::time::sleep(Duration::from_secs(170)).await;
             world.stop().await;
@@ -158,8 +160,8 @@ async fn a_generation_that_lost_the_task_leaves_the_playlist_alone_and_names_tha
     assert_eq!(world.record().await.result.videos[0].filename, "playlist-1.m3u8");
 }
 
-/// A publisher's chunks, of a task whose segments from these on are these generations'; it publishes until they are dropped.
-async fn publishing(world: &World, seams: &[(u64, u32)]) -> std::sync::Arc<dyn ChunkStore> {
+/// A publisher of a task whose segments from these on are these generations'.
+async fn publisher(world: &World, platform: &Platform, seams: &[(u64, u32)]) -> Publisher {
     world.task(order(Muxer::Hls, false)).await;
     let cut = change(&world.platform, TASK, |task| {
         task.started = Some(task.created);
@@ -172,19 +174,61 @@ async fn publishing(world: &World, seams: &[(u64, u32)]) -> std::sync::Arc<dyn C
         let key = chunk_key(TASK, *generation, ChunkName::Init);
         world.platform.chunks.put(&key, Bytes::from_static(&TINY[..init])).await.unwrap();
     }
-    let chunks = std::sync::Arc::clone(&world.platform.chunks);
-    let mut publisher = Publisher::new(&world.platform, chunks, &record, place(&record));
+    let chunks = Arc::clone(&world.platform.chunks);
+    Publisher::new(platform, chunks, &record, place(&record))
+}
+
+/// Its chunks; it publishes until they are dropped.
+async fn publishing(world: &World, seams: &[(u64, u32)]) -> Arc<dyn ChunkStore> {
+    let mut publisher = publisher(world, &world.platform, seams).await;
     let (telling, mut queue) = publisher.listen();
     tokio::spawn(async move { publisher.run(&mut queue).await });
     telling
 }
 
+/// The third of these is shorter than the others.
+fn tiny(n: usize) -> Bytes {
+    let starts = Boxes::new(TINY).map(Result::unwrap).filter(|b| matches!(&b.kind.0, b"moof" | b"mfra")).map(|b| b.at);
+    let starts: Vec<_> = starts.chain([TINY.len()]).collect();
+    Bytes::from_static(&TINY[starts[n]..starts[n + 1]])
+}
+
 /// A generation stores a whole segment.
 async fn stores(chunks: &dyn ChunkStore, generation: u32, index: u64) {
-    let starts: Vec<_> = Boxes::new(TINY).map(Result::unwrap).filter(|b| &b.kind.0 == b"moof").map(|b| b.at).collect();
     let key = chunk_key(TASK, generation, ChunkName::Segment(index));
-    chunks.put(&key, Bytes::from_static(&TINY[starts[1]..starts[2]])).await.unwrap();
+    chunks.put(&key, tiny(1)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_segment_is_never_seen_without_the_end() {
+    // One whole segment before it, and as many as are shown in steps at the end.
+    for last in [1, 15, 16] {
+        let world = World::of(1);
+        let seen = Arc::<Mutex<Vec<Playlist>>>::default();
+        let lists = Arc::clone(&seen);
+        let guard = move |key: &str, object: Option<&PublicObject>| {
+            if let Some(object) = object.filter(|_| key.ends_with(".m3u8")) {
+                let text = std::str::from_utf8(&object.bytes).unwrap();
+                lists.lock().unwrap().push(Playlist::read(text).unwrap());
+            }
+            Ok(())
+        };
+        let port = Arc::clone(&world.platform.public);
+        let platform = Platform { public: Arc::new(Guarded { port, guard }), ..world.platform.clone() };
+        let mut publisher = publisher(&world, &platform, &[(0, 1)]).await;
+        for index in 0..=last {
+            let bytes = tiny(if index < last { 1 } else { 2 });
+            world.platform.chunks.put(&chunk_key(TASK, 1, ChunkName::Segment(index)), bytes).await.unwrap();
+        }
+        publisher.close().await.unwrap();
+        assert_eq!(whole(&world).samples(), last * SEGMENT + SEGMENT / 2);
+        let lists = seen.lock().unwrap();
+        let lengths: Vec<_> = lists.iter().map(|list| (list.entries.len() as u64, list.ended)).collect();
+        let (end, growing) = lengths.split_last().unwrap();
+        assert_eq!(*end, (last + 1, true));
+        assert!(growing.iter().all(|(length, ended)| *length <= last && !ended), "{lengths:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod elsewhere;
 mod faults;
 mod gallery;
 mod growth;
+mod guarded;
 mod hls;
 mod hours;
 mod life;
