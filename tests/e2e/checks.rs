@@ -6,6 +6,7 @@ use crate::judge::probe::{complaints, packets};
 use crate::judge::sync::median;
 use crate::judge::{Evidence, sync};
 use crate::run::Outcome;
+use serde_json::Value;
 use std::path::Path;
 
 /// Both tracks and the asked-for length: one picture at 30 a second and one AAC frame, rounded up.
@@ -220,4 +221,26 @@ pub fn missing(e: &Evidence, least: f64) -> Vec<Missing> {
         begin = ends[0];
     }
     found
+}
+
+/// What is missing where `crash.html` was loaded anew is listed there, as long as it was, and nothing else is.
+pub fn crashes_are_listed(e: &Evidence, gaps: &[Value]) {
+    /// The gap is told in grid steps and seen in pictures.
+    const NEAR: f64 = 0.5;
+    let coded = e.coded();
+    let loads = coded.windows(2).filter(|w| w[0].1.stage != w[1].1.stage);
+    let missing = loads.map(|w| {
+        let wall = f64::from(w[1].1.wall_ms.wrapping_sub(w[0].1.wall_ms)) / 1000.0;
+        (w[1].0, wall - (w[1].0 - w[0].0))
+    });
+    let missing: Vec<_> = missing.collect();
+    let told = |gap: &Value, field: &str| gap[field].as_f64().unwrap();
+    let near = |gap: &Value, at: f64| (told(gap, "Start") - at).abs() < NEAR;
+    for (at, seconds) in &missing {
+        // A page that crashed again before it was seen has more than one.
+        let listed: f64 = gaps.iter().filter(|gap| near(gap, *at)).map(|gap| told(gap, "Duration")).sum();
+        assert!((listed - seconds).abs() < NEAR, "{seconds} s missing at {at} s, listed: {gaps:?}");
+    }
+    let unseen = gaps.iter().find(|gap| !missing.iter().any(|(at, _)| near(gap, *at)));
+    assert!(unseen.is_none() && gaps.iter().all(|gap| gap["Reason"] == "PageCrash"), "seen: {missing:?}, {gaps:?}");
 }

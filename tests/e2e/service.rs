@@ -120,12 +120,10 @@ fn a_killed_gateway_loses_no_task() {
 
 #[test]
 fn a_full_temporary_directory_lets_no_recording_begin_and_costs_one_that_runs_nothing_unlisted() {
-    /// The page's clock jumps by more only where it was gone, however busy the machine is.
-    const GONE_MS: f64 = 1500.0;
     let stage = Stage::shared();
     let _disk = SmallDisk::mount(&stage.temp(), 64).unwrap();
     let gateway = Gateway::start(&stage, &[], &[]);
-    let task = gateway.record("clock.html", json!({}));
+    let task = gateway.record("crash.html", json!({}));
     gateway.until(&task, "recording");
     thread::sleep(Duration::from_secs(2));
     fill(&stage.temp());
@@ -140,8 +138,8 @@ fn a_full_temporary_directory_lets_no_recording_begin_and_costs_one_that_runs_no
     assert!(done["Result"].get("ErrorCode").is_none(), "{done}");
     let e = gateway.evidence(&done);
     assert!(e.probe.duration > 4.0, "{} s", e.probe.duration);
-    let (gone, gaps) = (checks::missing(&e, GONE_MS), done["Result"]["Quality"]["Gaps"].as_array().unwrap());
-    assert_eq!(gaps.len(), gone.len(), "listed: {gaps:?}, seen: {gone:?}");
+    // Chromium keeps shared memory there: its tab may crash.
+    checks::crashes_are_listed(&e, done["Result"]["Quality"]["Gaps"].as_array().unwrap());
     gateway.end();
 }
 

@@ -177,8 +177,6 @@ fn full_screen_is_the_page_alone() {
 
 /// The page is back after a crash, and the span is listed and true.
 fn came_back(outcome: &Outcome) {
-    /// The gap is told in grid steps and seen in pictures.
-    const NEAR: f64 = 0.5;
     let e = outcome.good();
     checks::container(outcome, &e);
     let coded = e.coded();
@@ -186,15 +184,7 @@ fn came_back(outcome: &Outcome) {
     assert_eq!(coded.last().unwrap().1.stage, 2, "the page did not come back");
     let gaps = outcome.list("/Quality/Gaps");
     assert_eq!(gaps.len(), 1, "{}", outcome.json);
-    assert_eq!(gaps[0]["Reason"], "PageCrash");
-    let before = coded.iter().rfind(|(_, c)| c.stage == 1).unwrap();
-    let after = coded.iter().find(|(_, c)| c.stage == 2).unwrap();
-    let wall = f64::from(after.1.wall_ms.wrapping_sub(before.1.wall_ms)) / 1000.0;
-    let missing = wall - (after.0 - before.0);
-    let told = gaps[0]["Duration"].as_f64().unwrap();
-    assert!((told - missing).abs() < NEAR, "{told} s told, {missing} s missing of {wall} s");
-    let start = gaps[0]["Start"].as_f64().unwrap();
-    assert!((start - after.0).abs() < NEAR, "told at {start} s, seen at {} s", after.0);
+    checks::crashes_are_listed(&e, &gaps);
 }
 
 #[test]
